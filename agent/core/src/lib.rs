@@ -1,0 +1,5 @@
+//! Every decision of `k3s-registry-agent`. No I/O, no clock, no logging: values in, values out.
+#![forbid(unsafe_code)]
+
+pub mod registries;
+pub mod secret;

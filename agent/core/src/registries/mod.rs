@@ -1,0 +1,3 @@
+//! The domain: what `registries.yaml` says, how it is read, judged, merged and written.
+
+pub mod model;
