@@ -1,3 +1,5 @@
 //! The domain: what `registries.yaml` says, how it is read, judged, merged and written.
 
+pub mod document;
+pub mod finding;
 pub mod model;
