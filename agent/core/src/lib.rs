@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod inputs;
+pub mod node;
 pub mod registries;
 pub mod secret;
 pub mod tree;
