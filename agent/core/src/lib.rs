@@ -4,5 +4,6 @@
 pub mod inputs;
 pub mod node;
 pub mod registries;
+pub mod runtime;
 pub mod secret;
 pub mod tree;
