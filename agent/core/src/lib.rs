@@ -5,5 +5,6 @@ pub mod inputs;
 pub mod node;
 pub mod registries;
 pub mod runtime;
+pub mod revision;
 pub mod secret;
 pub mod tree;
