@@ -3,3 +3,7 @@
 pub mod document;
 pub mod finding;
 pub mod model;
+pub mod render;
+
+#[cfg(test)]
+pub(crate) mod testing;
