@@ -4,6 +4,7 @@
 pub mod docker_config;
 pub mod inputs;
 pub mod node;
+pub mod policy;
 pub mod registries;
 pub mod runtime;
 pub mod revision;
