@@ -2,10 +2,12 @@
 //! and how containerd reads both.
 
 pub mod auth_tables;
+pub mod config_toml;
 pub mod endpoint;
 pub mod expect;
 mod go;
 pub mod hosts_toml;
 pub mod rewrite;
 pub mod settings;
+pub mod toml_text;
 mod url;

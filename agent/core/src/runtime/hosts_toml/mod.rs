@@ -1,10 +1,17 @@
 //! One `hosts.toml` of `certs.d`: what k3s writes into it, byte for byte.
 
+mod seen;
+
 use std::collections::BTreeMap;
 
 use super::go::quoted;
 use super::settings::Program;
 use crate::registries::model::Tls;
+pub use seen::Capabilities;
+pub use seen::HostSeen;
+pub use seen::HostsError;
+pub use seen::HostsSeen;
+pub use seen::parse;
 
 /// What k3s writes for one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
