@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
+use super::expect::WILDCARD;
 use super::go::quoted;
 use super::hosts_toml::trimmed;
 use super::settings::Settings;
 use crate::registries::model::Auth;
+use crate::registries::model::Registries;
 use crate::secret::Secret;
 
 /// The version of containerd's configuration. A user's `config.toml.tmpl` makes it 2, everything else 3.
@@ -22,6 +24,18 @@ pub enum ConfigVersion {
 /// `HOST` to its credentials: one table for each entry of `configs` with `auth`, empty or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthTables(pub BTreeMap<String, Auth>);
+
+/// What of a file lands in containerd's credentials: the test for a restart (`k3s.md` 3.1).
+pub fn auth_map(registries: &Registries) -> BTreeMap<String, Auth> {
+    let all = registries.configs.iter().filter_map(|(host, config)| Some((host.clone(), config.auth.clone()?)));
+    canonical(&all.collect())
+}
+
+/// The tables that have an effect: an empty one behaves as none, and `*` is never looked up.
+pub(crate) fn canonical(tables: &BTreeMap<String, Auth>) -> BTreeMap<String, Auth> {
+    let counting = tables.iter().filter(|(host, auth)| *host != WILDCARD && !auth.is_empty());
+    counting.map(|(host, auth)| (host.clone(), auth.clone())).collect()
+}
 
 impl AuthTables {
     /// The `registry` fragment of `config.toml`: `config_path` and the auth tables. With the stargz snapshotter the

@@ -16,6 +16,7 @@ use super::go::clean;
 use super::hosts_toml::HostTable;
 use super::hosts_toml::HostsToml;
 use super::hosts_toml::Server;
+use super::settings::Program;
 use super::settings::Settings;
 use crate::registries::document::KeyPath;
 use crate::registries::model::HostConfig;
@@ -29,8 +30,10 @@ pub const DEFAULT_DIR: &str = "_default";
 pub const WILDCARD: &str = "*";
 
 /// What k3s writes at its next start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
+    /// Which program writes it: its name stands in each header.
+    pub program: Program,
     /// Directory below `certs.d` to its `hosts.toml`. The name is the key itself, `_default` for `*`; the empty name is
     /// `certs.d` itself.
     pub hosts: BTreeMap<String, HostsToml>,
@@ -41,6 +44,13 @@ pub struct Expected {
     pub random: BTreeSet<String>,
     /// What k3s passes over, in the order of the keys.
     pub skipped: Vec<Skipped>,
+}
+
+impl Expected {
+    /// Whether k3s writes this directory, whatever into it.
+    pub(super) fn knows(&self, dir: &str) -> bool {
+        self.hosts.contains_key(dir) || self.random.contains(dir)
+    }
 }
 
 /// A key that has no effect on `certs.d`.
@@ -88,7 +98,7 @@ pub fn expect(registries: &Registries, settings: &Settings) -> Expected {
     making.mirrors(settings.disable_default_endpoint);
     let auths = registries.configs.iter().filter_map(|(host, config)| Some((host.clone(), config.auth.clone()?)));
     let auths = AuthTables(auths.collect());
-    making.finish(auths)
+    making.finish(settings.program, auths)
 }
 
 /// `InjectMirror`.
@@ -228,7 +238,7 @@ impl<'r> Making<'r> {
         configs.get(host)
     }
 
-    fn finish(mut self, auths: AuthTables) -> Expected {
+    fn finish(mut self, program: Program, auths: AuthTables) -> Expected {
         let mut hosts = BTreeMap::new();
         let mut random = BTreeSet::new();
         if self.is_default_random() {
@@ -250,7 +260,7 @@ impl<'r> Making<'r> {
         }
         hosts.retain(|dir, _| !random.contains(dir));
         self.skipped.sort_by(|a, b| a.path.cmp(&b.path));
-        Expected { hosts, auths, random, skipped: self.skipped }
+        Expected { program, hosts, auths, random, skipped: self.skipped }
     }
 
     fn names(&self, key: &str) -> bool {
@@ -267,6 +277,11 @@ impl<'r> Making<'r> {
     }
 }
 
+/// The directory below `certs.d` that k3s writes for a key.
+pub(crate) fn dir_of(key: &str) -> String {
+    clean(dir_key(key))
+}
+
 /// The key that k3s keeps a host under.
 fn dir_key(key: &str) -> &str {
     if key == WILDCARD { DEFAULT_DIR } else { key }
@@ -275,7 +290,6 @@ fn dir_key(key: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::settings::Program;
 
     fn plain(registries: &Registries) -> Expected {
         expect(registries, &Settings::plain(Program::K3s))

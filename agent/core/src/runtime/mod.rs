@@ -2,6 +2,7 @@
 //! and how containerd reads both.
 
 pub mod auth_tables;
+pub mod compare;
 pub mod config_toml;
 pub mod endpoint;
 pub mod expect;

@@ -54,6 +54,14 @@ pub struct Capabilities {
     pub push: bool,
 }
 
+impl Capabilities {
+    /// Whether it may be asked for everything.
+    pub const fn is_all(self) -> bool {
+        let Self { pull, resolve, push } = self;
+        pull && resolve && push
+    }
+}
+
 /// Why containerd does not use a `hosts.toml`: it then pulls from the host itself, without mirrors (`k3s.md` 3.2 rules
 /// 3 and 4). Shows no text of the file but its own keys.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
