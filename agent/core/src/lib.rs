@@ -10,3 +10,4 @@ pub mod runtime;
 pub mod revision;
 pub mod secret;
 pub mod tree;
+pub mod yaml;
