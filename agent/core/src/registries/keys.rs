@@ -17,6 +17,8 @@ pub(super) enum Level {
 }
 
 impl Level {
+    const ALL: [Self; 5] = [Self::Top, Self::Mirror, Self::Config, Self::Auth, Self::Tls];
+
     /// The keys that k3s reads there.
     pub(super) const fn keys(self) -> &'static [&'static str] {
         match self {
@@ -71,6 +73,18 @@ impl Level {
         let keys = self.keys().strip_suffix(&["auths"]).unwrap_or(self.keys());
         synonym.or_else(|| yaml::nearest(word, keys))
     }
+
+    /// Where a word would be a key, if not here.
+    pub(super) fn place_of(word: &str) -> Option<&'static str> {
+        let level = Self::ALL.into_iter().find(|level| level.keys().contains(&word))?;
+        Some(match level {
+            Self::Top => "at the top level",
+            Self::Mirror => "under mirrors.HOST",
+            Self::Config => "under configs.HOST",
+            Self::Auth => "under configs.HOST.auth",
+            Self::Tls => "under configs.HOST.tls",
+        })
+    }
 }
 
 #[cfg(test)]
@@ -110,5 +124,8 @@ mod tests {
         ] {
             assert_eq!(level.meant(word), None, "{word}");
         }
+        assert_eq!(Level::place_of("endpoint"), Some("under mirrors.HOST"));
+        assert_eq!(Level::place_of("auth"), Some("under configs.HOST"));
+        assert_eq!(Level::place_of("docker.io"), None);
     }
 }

@@ -11,3 +11,4 @@ pub mod render;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod on_disk;
+pub mod strict;
