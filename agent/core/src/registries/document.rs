@@ -21,7 +21,7 @@ impl fmt::Display for Mark {
 }
 
 /// The keys that lead to a value, outermost first. List positions are keys too: `[0]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyPath(Vec<String>);
 
 impl KeyPath {
@@ -76,6 +76,13 @@ impl fmt::Display for KeyPath {
             }
         }
         Ok(())
+    }
+}
+
+/// As it is displayed: a derived one would show the user part of a URL.
+impl fmt::Debug for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
