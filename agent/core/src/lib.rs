@@ -1,6 +1,7 @@
 //! Every decision of `k3s-registry-agent`. No I/O, no clock, no logging: values in, values out.
 #![forbid(unsafe_code)]
 
+pub mod desired;
 pub mod docker_config;
 pub mod inputs;
 pub mod node;

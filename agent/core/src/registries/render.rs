@@ -174,81 +174,12 @@ impl Emitter {
 mod tests {
     use std::collections::BTreeMap;
 
-    use proptest::prelude::*;
-    use serde::Deserialize;
-
     use super::*;
-    use crate::registries::testing::{auth, registries};
-
-    /// What a serde reader of the file makes of it: independent of the emitter, and as strict as can be.
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct File {
-        #[serde(default)]
-        mirrors: BTreeMap<String, FileMirror>,
-        #[serde(default)]
-        configs: BTreeMap<String, FileConfig>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct FileMirror {
-        #[serde(default)]
-        endpoint: Vec<String>,
-        #[serde(default)]
-        rewrite: BTreeMap<String, String>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct FileConfig {
-        auth: Option<FileAuth>,
-        tls: Option<FileTls>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    #[derive(Default)]
-    struct FileAuth {
-        username: String,
-        password: String,
-        auth: String,
-        identity_token: String,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    #[derive(Default)]
-    struct FileTls {
-        ca_file: String,
-        cert_file: String,
-        key_file: String,
-        insecure_skip_verify: bool,
-    }
+    use crate::registries::testing::{self, auth, registries};
+    use proptest::prelude::*;
 
     fn read(text: &str) -> Registries {
-        let mut options = serde_saphyr::Options::default();
-        options.strict_booleans = true;
-        let file: File = serde_saphyr::from_str_with_options(text, options).expect("our own text is read");
-        let mirror = |m: FileMirror| Mirror { endpoints: m.endpoint, rewrites: m.rewrite };
-        let config = |c: FileConfig| HostConfig {
-            auth: c.auth.map(|a| Auth {
-                username: Secret::new(a.username),
-                password: Secret::new(a.password),
-                auth: Secret::new(a.auth),
-                identity_token: Secret::new(a.identity_token),
-            }),
-            tls: c.tls.map(|t| Tls {
-                ca_file: t.ca_file,
-                cert_file: t.cert_file,
-                key_file: t.key_file,
-                insecure_skip_verify: t.insecure_skip_verify,
-            }),
-        };
-        Registries {
-            mirrors: file.mirrors.into_iter().map(|(k, v)| (k, mirror(v))).collect(),
-            configs: file.configs.into_iter().map(|(k, v)| (k, config(v))).collect(),
-        }
+        testing::read(text).expect("our own text is read")
     }
 
     fn text(registries: &Registries) -> String {

@@ -1,9 +1,13 @@
 //! Builders and generators of models, for tests.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use serde::Deserialize;
 
+use super::document::{Document, KeyPath, Mark};
 use super::model::{Auth, HostConfig, Mirror, Registries, Tls};
 use crate::secret::Secret;
 
@@ -76,4 +80,110 @@ pub(crate) fn registries() -> impl Strategy<Value = Registries> {
     let config = (option::of(auth), option::of(tls)).prop_map(|(auth, tls)| HostConfig { auth, tls });
     (btree_map(nasty(), mirror, 0..4), btree_map(nasty(), config, 0..4))
         .prop_map(|(mirrors, configs)| Registries { mirrors, configs })
+}
+
+/// Reads a text with the places of the keys, as far as block style goes: stands in for the product's strict reader.
+pub(crate) fn document(text: &str) -> Result<Document, Vec<String>> {
+    let registries = read(text).map_err(|error| vec![error])?;
+    let mut marks = BTreeMap::new();
+    let mut open: Vec<(usize, String)> = Vec::new();
+    let mut items: BTreeMap<KeyPath, usize> = BTreeMap::new();
+    for (number, line) in text.lines().enumerate() {
+        let content = line.trim_start();
+        let column = line.len() - content.len();
+        // The items of a list may stand right below their key.
+        let depth = column + usize::from(content.starts_with("- "));
+        while open.last().is_some_and(|(outer, _)| *outer >= depth) {
+            open.pop();
+        }
+        let path = KeyPath::of(open.iter().map(|(_, key)| key.clone()));
+        let path = if content.starts_with("- ") {
+            let position = items.entry(path.clone()).or_default();
+            *position += 1;
+            path.index(*position - 1)
+        } else {
+            let quoted = content.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+            let Some((key, _)) = quoted.or_else(|| content.split_once(':')) else { continue };
+            open.push((column, key.to_owned()));
+            path.child(key)
+        };
+        let place = |number: usize| u32::try_from(number + 1).expect("short");
+        marks.insert(path, Mark { line: place(number), column: place(column) });
+    }
+    Ok(Document { registries, marks, notes: Vec::new() })
+}
+
+/// Reads a text with serde: independent of the product's own readers, and as strict as can be.
+pub(crate) fn read(text: &str) -> Result<Registries, String> {
+    let mut options = serde_saphyr::Options::default();
+    options.strict_booleans = true;
+    options.with_snippet = false;
+    let file: File = serde_saphyr::from_str_with_options::<Option<File>>(text, options)
+        .map_err(|error| error.to_string())?
+        .unwrap_or_default();
+    let mirror = |m: FileMirror| Mirror { endpoints: m.endpoint, rewrites: m.rewrite };
+    let config = |c: FileConfig| HostConfig {
+        auth: c.auth.map(|a| Auth {
+            username: Secret::new(a.username),
+            password: Secret::new(a.password),
+            auth: Secret::new(a.auth),
+            identity_token: Secret::new(a.identity_token),
+        }),
+        tls: c.tls.map(|t| Tls {
+            ca_file: t.ca_file,
+            cert_file: t.cert_file,
+            key_file: t.key_file,
+            insecure_skip_verify: t.insecure_skip_verify,
+        }),
+    };
+    Ok(Registries {
+        mirrors: file.mirrors.into_iter().map(|(k, v)| (k, mirror(v))).collect(),
+        configs: file.configs.into_iter().map(|(k, v)| (k, config(v))).collect(),
+    })
+}
+
+/// What a serde reader of the file makes of it: independent of the emitter, and as strict as can be.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    mirrors: BTreeMap<String, FileMirror>,
+    #[serde(default)]
+    configs: BTreeMap<String, FileConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileMirror {
+    #[serde(default)]
+    endpoint: Vec<String>,
+    #[serde(default)]
+    rewrite: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileConfig {
+    auth: Option<FileAuth>,
+    tls: Option<FileTls>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct FileAuth {
+    username: String,
+    password: String,
+    auth: String,
+    identity_token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct FileTls {
+    ca_file: String,
+    cert_file: String,
+    key_file: String,
+    insecure_skip_verify: bool,
 }
