@@ -22,6 +22,7 @@ use crate::tree::Tree;
 
 use address::{Address, addresses};
 use fields::Fields;
+pub(crate) use placement::copies;
 pub use refusal::{Refusal, Source};
 
 /// What the merge must know besides inputs and policy.

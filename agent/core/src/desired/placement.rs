@@ -80,7 +80,7 @@ pub(super) fn place(fields: &mut Fields<'_>, credentials: &[Given], tls: &[TlsFi
 }
 
 /// The hosts, besides HOST itself, under which a credential for HOST is placed if they have none.
-fn copies(registries: &Registries, host: &str) -> Vec<String> {
+pub(crate) fn copies(registries: &Registries, host: &str) -> Vec<String> {
     let Some(wanted) = Address::of_host(host) else { return Vec::new() };
     let mut places = same_place(registries, host);
     // Rule 2.

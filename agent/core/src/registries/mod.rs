@@ -5,6 +5,7 @@ pub mod document;
 pub mod effect;
 pub mod finding;
 mod keys;
+pub mod import;
 pub mod model;
 pub mod render;
 

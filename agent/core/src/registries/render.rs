@@ -30,6 +30,13 @@ pub fn render_redacted(registries: &Registries) -> String {
     out.text
 }
 
+/// Renders the file without header, for a place that may hold what the model holds.
+pub(crate) fn render_body(registries: &Registries) -> Secret<String> {
+    let mut out = Emitter { text: String::new(), shows_secrets: true };
+    out.registries(registries);
+    Secret::new(out.text)
+}
+
 /// A double-quoted YAML scalar that every YAML 1.1 and 1.2 reader takes for this very text.
 pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

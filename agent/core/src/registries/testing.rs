@@ -82,6 +82,34 @@ pub(crate) fn registries() -> impl Strategy<Value = Registries> {
         .prop_map(|(mirrors, configs)| Registries { mirrors, configs })
 }
 
+/// Models as people write them, with hosts that have to do with each other.
+pub(crate) fn plausible() -> impl Strategy<Value = Registries> {
+    let host = || {
+        prop::sample::select(vec![
+            "docker.io",
+            "registry-1.docker.io",
+            "ghcr.io",
+            "r.example.com",
+            "r.example.com:443",
+            "r.example.com:5000",
+            "localhost:3000",
+            "10.77.0.1:5001",
+            "127.0.0.1:30080",
+            "m.example.com",
+            "r.ns.svc.cluster.local:5000",
+        ])
+        .prop_map(str::to_owned)
+    };
+    let endpoint = (prop::sample::select(vec!["", "http://", "https://", "https://u:canary@"]), host())
+        .prop_map(|(scheme, host)| format!("{scheme}{host}"));
+    let mirror = vec(endpoint, 0..3).prop_map(|endpoints| Mirror { endpoints, ..Mirror::default() });
+    let auth = prop::sample::select(vec![auth("u", "canary"), auth("v", "canary"), Auth::default()]);
+    let tls = any::<bool>().prop_map(|insecure| Tls { insecure_skip_verify: insecure, ..Tls::default() });
+    let config = (option::of(auth), option::of(tls)).prop_map(|(auth, tls)| HostConfig { auth, tls });
+    (btree_map(host(), mirror, 0..4), btree_map(host(), config, 0..4))
+        .prop_map(|(mirrors, configs)| Registries { mirrors, configs })
+}
+
 /// Reads a text with the places of the keys, as far as block style goes: stands in for the product's strict reader.
 pub(crate) fn document(text: &str) -> Result<Document, Vec<String>> {
     let registries = read(text).map_err(|error| vec![error])?;
