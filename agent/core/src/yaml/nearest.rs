@@ -6,7 +6,7 @@ const LONGEST: usize = 64;
 /// The known word nearest to `word`: at most a third of the letters may be missing, added, exchanged or swapped with
 /// their neighbour. Case, `_` and `-` do not count, so that `caFile` finds `ca_file`. Of two that are equally near the
 /// one spelt more alike wins, then the first.
-pub fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let meant = letters(word);
     if meant.is_empty() || meant.len() > LONGEST {
         return None;
