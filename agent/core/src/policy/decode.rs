@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
-use super::nearest::nearest;
 use super::tree::{self, Node, Value};
 use super::window::{Clock, Day, Window};
 use super::{
     Adopt, Drift, Enforcement, MaxUnavailable, Mode, Order, Policy, PolicyError, Preflight, Proof, SecretName,
 };
 use crate::registries::document::{KeyPath, Mark};
+use crate::yaml::nearest;
 
 /// Keys of the file.
 const KEYS: [&str; 15] = [
@@ -206,7 +206,8 @@ impl Decoder {
         let zone = database.get(text).ok();
         if zone.is_none() {
             let names: Vec<_> = database.available().map(|name| name.to_string()).collect();
-            let meant = meant(nearest(text, names.iter().map(String::as_str)));
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let meant = meant(nearest(text, &names));
             self.report(
                 node.at,
                 path,
@@ -300,9 +301,10 @@ impl Decoder {
         match words.iter().find(|(word, _)| *word == text) {
             Some((_, value)) => *to = *value,
             None => {
-                let known: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-                let meant = meant(nearest(text, words.iter().map(|(word, _)| *word)));
-                self.report(node.at, path, format!("must be one of {}{meant}", known.join(", ")));
+                let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+                let meant = meant(nearest(text, &known));
+                let known = known.join("`, `");
+                self.report(node.at, path, format!("must be one of `{known}`{meant}"));
             }
         }
     }
@@ -344,7 +346,7 @@ impl Decoder {
             match known.iter().find(|known| *known == key) {
                 Some(known) => found.push((*known, path.child(*known), node)),
                 None => {
-                    let remedy = match nearest(key, known.iter().copied()) {
+                    let remedy = match nearest(key, known) {
                         Some(nearest) => format!("did you mean `{nearest}`?"),
                         None => format!("known here: {}", known.join(", ")),
                     };

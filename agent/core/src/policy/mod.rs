@@ -1,7 +1,6 @@
 //! `policy.yaml`: how and when the configuration may be rolled out (`design.md` 11).
 
 mod decode;
-mod nearest;
 mod tree;
 mod window;
 
