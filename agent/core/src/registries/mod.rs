@@ -1,6 +1,7 @@
 //! The domain: what `registries.yaml` says, how it is read, judged, merged and written.
 
 mod decode;
+pub mod changes;
 pub mod document;
 pub mod effect;
 pub mod finding;
