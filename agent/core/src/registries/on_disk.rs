@@ -24,6 +24,15 @@ pub struct Rejection {
     pub what: String,
 }
 
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.at {
+            Some(at) => write!(f, "{at}: {}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
 /// Reads a file's bytes.
 pub fn read(bytes: &[u8]) -> OnDisk {
     if bytes.len() > yaml::LARGEST {
