@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod desired;
+pub mod digest;
 pub mod docker_config;
 pub mod inputs;
 pub mod node;
 pub mod policy;
 pub mod registries;
-pub mod runtime;
 pub mod revision;
+pub mod runtime;
 pub mod secret;
 pub mod tree;
 pub mod yaml;

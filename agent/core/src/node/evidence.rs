@@ -20,8 +20,10 @@ pub enum Check {
     Containerd,
     /// `http://127.0.0.1:10248/healthz`.
     Kubelet,
-    /// On a server with embedded etcd: `http://127.0.0.1:2381/health`, and it has a leader.
+    /// On a server with embedded etcd: `http://127.0.0.1:2381/health`.
     Etcd,
+    /// On a server with embedded etcd: its member sees a leader (`etcd_server_has_leader`).
+    EtcdLeader,
     /// On an agent: `https://127.0.0.1:6444/ping` reaches the supervisor. Explains a failure; never a failure itself.
     Supervisor,
     /// On a server: its own `/readyz`.
@@ -41,6 +43,7 @@ impl fmt::Display for Check {
             Self::Containerd => "containerd",
             Self::Kubelet => "kubelet",
             Self::Etcd => "etcd",
+            Self::EtcdLeader => "etcd leader",
             Self::Supervisor => "supervisor",
             Self::Api => "API server",
             Self::NodeLease => "node Lease",

@@ -138,6 +138,8 @@ pub struct Intent {
     pub model: Digest,
     /// Digest of the goal's tree.
     pub tree: Digest,
+    /// Digest of the tree that lay there when it began: while it still does, nothing was touched.
+    pub tree_before: Digest,
     /// Whether the unit has to be restarted for the goal.
     pub restart: bool,
     /// Which tree is to lie there now.

@@ -1,6 +1,12 @@
-//! One node: what is seen of it, and the records that outlive the process.
+//! One node: what is seen of it, what is remembered, and what is to be done next.
 
 pub mod annotations;
+mod conclude;
 pub mod evidence;
+mod idle;
 pub mod journal;
+mod judge;
 pub mod observed;
+pub mod plan;
+mod proving;
+pub mod turn;

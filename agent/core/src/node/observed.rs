@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
+pub use crate::runtime::settings::Program;
 use crate::secret::Secret;
 use crate::tree::Tree;
 
@@ -19,25 +20,6 @@ pub struct Clock {
     pub boot: Duration,
     /// `/proc/sys/kernel/random/boot_id`: two `boot` values compare only when it is the same.
     pub boot_id: String,
-}
-
-/// Which program the unit runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Program {
-    /// k3s.
-    K3s,
-    /// RKE2.
-    Rke2,
-}
-
-impl fmt::Display for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::K3s => "k3s",
-            Self::Rke2 => "rke2",
-        })
-    }
 }
 
 /// What the node is to the cluster.
@@ -97,6 +79,14 @@ pub struct Writer {
     pub uid: u32,
     /// Permission bits.
     pub mode: u32,
+}
+
+/// `uid 0 at 2026-01-02T03:04:05Z`.
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let modified = self.modified.round(jiff::Unit::Second).unwrap_or(self.modified);
+        write!(f, "uid {} at {modified}", self.uid)
+    }
 }
 
 /// How the service is run.

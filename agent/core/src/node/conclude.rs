@@ -1,0 +1,179 @@
+//! The end of an intent: what is remembered when it is proven, and when it is undone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::annotations::Phase;
+use super::evidence::{Answer, Check};
+use super::journal::{Applied, FailedModel, Goal, Inconclusive, Intent, Loaded, Record, Rung, Verdict};
+use super::judge;
+use super::observed::{GuardSeen, Service};
+use super::plan::{Case, Kept, Plan, Step, Wake};
+use crate::tree::Tree;
+
+/// The third inconclusive verdict for one revision is a failure.
+const INCONCLUSIVE_LIMIT: u32 = 3;
+/// At most this many failed models and retry tokens are remembered.
+pub(crate) const REMEMBERED: usize = 16;
+/// At most this many restores are remembered; that many in an hour stop them.
+pub(crate) const RESTORES: usize = 3;
+
+/// The tree of a rung of the undo; `None` if there is none.
+pub(crate) fn target(case: &Case<'_>, rung: Rung) -> Option<Tree> {
+    let original = case.host.original.as_ref().filter(|tree| judge::model_of(tree).is_ok());
+    match rung {
+        Rung::Previous => case.host.previous.as_ref().or(original).cloned(),
+        Rung::Original => original.cloned(),
+        Rung::Nothing => Some(Tree::default()),
+        Rung::Goal | Rung::Stuck => None,
+    }
+}
+
+/// The goal is proven.
+pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
+    let clock = &case.seen.clock;
+    let mut record = ended(case, Some(intent.model.clone()));
+    let revision = intent.goal.revision().to_owned();
+    match &intent.goal {
+        Goal::Apply(_) => {
+            record.applied = Some(Applied {
+                revision: revision.clone(),
+                model: intent.model.clone(),
+                tree: intent.tree.clone(),
+                evidence: passed(case),
+                at: clock.wall,
+            });
+            record.failed.retain(|failed| failed.model != intent.model);
+            record.inconclusive = None;
+            record.credential_sources = intent.credential_sources.clone();
+        }
+        Goal::Drift(_) => remember(&mut record.restores, clock.wall, RESTORES),
+        Goal::Heal(_) => {}
+    }
+    if let Some(ordered) = &intent.restart_ordered
+        && ordered.boot_id == clock.boot_id
+    {
+        record.last_restart = Some(clock.boot.saturating_sub(ordered.boot));
+    }
+    let files_only = matches!(case.host.service, Service::None);
+    let restart_left = files_only && intent.restart;
+    let reason = match (files_only, restart_left) {
+        (true, true) => "written, files only: a restart is needed and was not done".to_owned(),
+        (true, false) => "written, files only".to_owned(),
+        (false, _) => format!("proven by {}", words(&passed(case))),
+    };
+    let mut plan = Plan::resting(Phase::Current, reason);
+    plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
+    plan.restart_left = restart_left;
+    // The claim first: if the guard was faster, the earlier file lies there and nothing is proven.
+    plan.steps = match case.host.guard {
+        GuardSeen::Armed { .. } => vec![Step::ClaimGuard],
+        GuardSeen::Fired | GuardSeen::Idle | GuardSeen::Impossible => clear(case),
+    };
+    plan.steps.push(Step::Record(Box::new(record)));
+    plan.steps.push(Step::Keep(Kept::Previous, case.host.disk.tree.clone()));
+    plan.wake = Wake::Now;
+    plan
+}
+
+/// An earlier tree is proven again.
+pub(crate) fn undone(case: &Case<'_>, intent: &Intent) -> Plan {
+    let clock = &case.seen.clock;
+    let model = judge::model_of(&case.host.disk.tree).ok().map(|model| case.seen.key.model(&model));
+    let mut record = ended(case, model);
+    let revision = intent.goal.revision().to_owned();
+    let (phase, reason) = match &intent.verdict {
+        Some(Verdict::Failed(why)) => failed(&mut record, intent, why, clock.wall),
+        Some(Verdict::Inconclusive(why)) => {
+            let before = record.inconclusive.take().filter(|earlier| earlier.revision == revision);
+            let count = before.map_or(0, |earlier| earlier.count) + 1;
+            if count >= INCONCLUSIVE_LIMIT {
+                failed(&mut record, intent, &format!("{why} ({count} times)"), clock.wall)
+            } else {
+                let wait = again_after(count);
+                let again_at = clock.wall.checked_add(wait).unwrap_or(clock.wall);
+                record.inconclusive = Some(Inconclusive { revision, count, why: why.clone(), again_at });
+                let minutes = wait.as_secs() / 60;
+                (Phase::Pending, format!("not proven and undone: {why}; tried again in {minutes} min"))
+            }
+        }
+        Some(Verdict::Interrupted(why)) => (Phase::Pending, format!("undone: {why}; asked again")),
+        None => (Phase::Pending, "the earlier file is proven again".to_owned()),
+    };
+    let mut plan = Plan::resting(phase, reason);
+    plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
+    plan.failed = (phase == Phase::RolledBack).then(|| intent.goal.revision().to_owned());
+    plan.steps = clear(case);
+    plan.steps.push(Step::Record(Box::new(record)));
+    plan.wake = Wake::Now;
+    plan
+}
+
+/// Nothing was touched: there is nothing to prove and nothing to undo.
+pub(crate) fn untouched(case: &Case<'_>, why: &str) -> Plan {
+    let record = Record { intent: None, asked: None, ..case.record.clone() };
+    let mut plan = Plan::resting(Phase::Pending, format!("{why}; asked again")).of(case.record);
+    plan.steps = clear(case);
+    plan.steps.push(Step::Record(Box::new(record)));
+    plan.wake = Wake::Now;
+    plan
+}
+
+/// 5, 10, 20, at most 60 minutes.
+pub(crate) fn again_after(count: u32) -> Duration {
+    let minutes = 5u64.saturating_mul(1 << count.saturating_sub(1).min(10));
+    Duration::from_secs(60 * minutes.min(60))
+}
+
+/// Remembers a value, and forgets the oldest beyond the limit.
+pub(crate) fn remember<T>(list: &mut Vec<T>, value: T, limit: usize) {
+    list.push(value);
+    let surplus = list.len().saturating_sub(limit);
+    list.drain(..surplus);
+}
+
+fn failed(record: &mut Record, intent: &Intent, why: &str, at: jiff::Timestamp) -> (Phase, String) {
+    let revision = intent.goal.revision().to_owned();
+    record.failed.retain(|failed| failed.model != intent.model);
+    let reason = format!("{revision} failed here and was undone: {why}");
+    let failed = FailedModel { model: intent.model.clone(), revision, why: why.to_owned(), at };
+    remember(&mut record.failed, failed, REMEMBERED);
+    record.inconclusive = None;
+    (Phase::RolledBack, reason)
+}
+
+/// The record without its intent, and with what is loaded now.
+fn ended(case: &Case<'_>, model: Option<super::journal::Digest>) -> Record {
+    let mut record = Record { intent: None, asked: None, ..case.record.clone() };
+    record.loaded = match (&case.host.service, model) {
+        (Service::Unit(unit), Some(model)) => {
+            Some(Loaded { model, invocation: unit.invocation.clone(), boot_id: case.seen.clock.boot_id.clone() })
+        }
+        (Service::Unit(_), None) | (Service::None, _) => None,
+    };
+    record
+}
+
+/// Disarms a guard that has nothing to put back any more.
+pub(crate) fn clear(case: &Case<'_>) -> Vec<Step> {
+    match case.host.guard {
+        GuardSeen::Armed { .. } | GuardSeen::Fired => vec![Step::ClearGuard],
+        GuardSeen::Idle | GuardSeen::Impossible => Vec::new(),
+    }
+}
+
+/// The checks that hold now.
+pub(crate) fn passed(case: &Case<'_>) -> BTreeSet<Check> {
+    if matches!(case.host.service, Service::None) {
+        return BTreeSet::new();
+    }
+    let asked = case.host.evidence.iter().flatten();
+    let mut passed: BTreeSet<Check> =
+        asked.filter(|(_, answer)| **answer == Answer::Passed).map(|(check, _)| *check).collect();
+    passed.extend([Check::Unit, Check::CertsD, Check::AuthTables]);
+    passed
+}
+
+fn words(checks: &BTreeSet<Check>) -> String {
+    checks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,478 @@
+//! No open intent: what stands between the node and what is desired.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::annotations::Phase;
+use super::conclude::{self, REMEMBERED, RESTORES, passed, remember};
+use super::journal::{Applied, Ask, Goal, Intent, Loaded, Record, Rung};
+use super::judge;
+use super::observed::{Disk, GuardSeen, Service, UnitSeen};
+use super::plan::{Case, Depth, Desired, Kept, PROVING, Plan, STEADY, Step, Wake, Wanted};
+use super::turn::Turn;
+use crate::policy::{Adopt, Drift, Mode};
+use crate::registries::changes;
+use crate::registries::effect::Effect;
+use crate::tree::Tree;
+
+/// Drift that was restored this often within [`RESTORES_WITHIN`] means that another writer fights us.
+const RESTORES_WITHIN: Duration = Duration::from_secs(3600);
+
+/// Plans for a node with no open intent.
+pub(crate) fn plan(case: &Case<'_>) -> Plan {
+    if let Some(plan) = retry(case) {
+        return plan;
+    }
+    let mut first = conclude::clear(case);
+    first.extend(keep_proven(case));
+    if let Some(sentence) = &case.host.disk.oddity {
+        return Plan::resting(Phase::Invalid, sentence.clone()).of(case.record).after(first);
+    }
+    let managed = case.policy.mode != Mode::Report;
+    if managed && let Some(plan) = heal(case) {
+        return plan.after(first);
+    }
+    if managed && let Some(plan) = drift(case) {
+        return plan.after(first);
+    }
+    let wanted = match wanted(case) {
+        Ok(wanted) => wanted,
+        Err(plan) => return plan.of(case.record).after(first),
+    };
+    towards(case, &wanted).of(case.record).after(first)
+}
+
+/// While stuck: a configuration that did not fail here may be granted, since it is the cure. Else `stay`.
+pub(crate) fn cure(case: &Case<'_>, intent: &Intent, stay: Plan) -> Plan {
+    let Ok(wanted) = wanted(case) else { return stay };
+    let model = case.seen.key.model(&wanted.registries);
+    if !wanted.errors.is_empty() || model == intent.model || has_failed(case.record, &model) {
+        return stay;
+    }
+    let goal = Goal::Apply(wanted.revision.clone());
+    let request =
+        Request { wanted: &wanted, goal, effect: Effect::Restart, why: "a cure for a stuck node", cures: true };
+    turn(case, request, stay)
+}
+
+/// Honours a `retry` token once.
+fn retry(case: &Case<'_>) -> Option<Plan> {
+    let token = case.seen.node.ours("retry")?;
+    if case.record.retries.iter().any(|honoured| honoured == token) {
+        return None;
+    }
+    let mut record = case.record.clone();
+    remember(&mut record.retries, token.to_owned(), REMEMBERED);
+    record.failed.clear();
+    record.inconclusive = None;
+    record.restores.clear();
+    let mut plan = Plan::resting(Phase::Pending, "retry asked for".to_owned()).of(&record);
+    plan.steps = vec![Step::Record(Box::new(record))];
+    plan.wake = Wake::Now;
+    Some(plan)
+}
+
+/// The proven tree lies there, but `previous` still is the one before: the process died between the two.
+fn keep_proven(case: &Case<'_>) -> Option<Step> {
+    let applied = case.record.applied.as_ref()?;
+    let disk = &case.host.disk.tree;
+    let is_proven = case.seen.key.tree(disk) == applied.tree;
+    let is_kept = case.host.previous.as_ref() == Some(disk);
+    (is_proven && !is_kept).then(|| Step::Keep(Kept::Previous, disk.clone()))
+}
+
+/// A node that is down because of its file gets the last proven one, without a turn and even when paused.
+fn heal(case: &Case<'_>) -> Option<Plan> {
+    let applied = case.record.applied.as_ref()?;
+    let previous = case.host.previous.as_ref()?;
+    let Service::Unit(unit) = &case.host.service else { return None };
+    if unit.is_active() || !loops(case, unit) {
+        return None;
+    }
+    let model = judge::model_of(previous).ok()?;
+    let mut intent = intent(case, Goal::Heal(applied.revision.clone()), previous, case.seen.key.model(&model));
+    intent.credential_sources = case.record.credential_sources.clone();
+    let who = case.host.disk.writer.as_ref().map_or_else(String::new, |writer| format!(", written by {writer}"));
+    let unit = &case.host.installation.unit;
+    let reason = format!("{unit} cannot start on the file that lies there{who}: the last proven one is put back");
+    let mut plan = Plan::resting(Phase::Proving, reason).of(case.record);
+    plan.steps = vec![super::proving::record(case, intent), Step::Replace(previous.clone())];
+    plan.wake = Wake::Now;
+    plan.look = Depth::Full;
+    Some(plan)
+}
+
+/// Somebody else changed a file of ours.
+fn drift(case: &Case<'_>) -> Option<Plan> {
+    let applied = case.record.applied.as_ref()?;
+    let previous = case.host.previous.as_ref()?;
+    let disk = &case.host.disk;
+    if case.seen.key.tree(&disk.tree) == applied.tree || case.seen.key.tree(previous) != applied.tree {
+        return None;
+    }
+    let who = foreign(disk);
+    if case.policy.drift == Drift::Report {
+        let reason = format!("the file was {who}; the policy only reports it");
+        return Some(Plan::resting(Phase::Invalid, reason).of(case.record));
+    }
+    let now = case.seen.clock.wall;
+    let hour_ago = now.checked_sub(RESTORES_WITHIN).unwrap_or(now);
+    let recent: Vec<_> = case.record.restores.iter().filter(|at| **at > hour_ago && **at <= now).collect();
+    if recent.len() >= RESTORES {
+        let reason = format!(
+            "the file was {who}, after {RESTORES} restores within an hour: stop that writer, then set the retry annotation"
+        );
+        let mut plan = Plan::resting(Phase::Invalid, reason).of(case.record);
+        plan.wake = Wake::After(STEADY);
+        return Some(plan);
+    }
+    let model = judge::model_of(previous).ok()?;
+    let verdict = judge::effect(case, &model, previous);
+    if verdict.effect == Effect::None || (verdict.effect == Effect::Files && !case.host.disk.tree.is_absent()) {
+        // The runtime still holds what is ours: only the file is foreign, and writing it disturbs nobody.
+        let mut record = case.record.clone();
+        remember(&mut record.restores, now, RESTORES);
+        let reason = format!("the file was {who}: the last proven one was put back");
+        let mut plan = Plan::resting(Phase::Pending, reason).of(&record);
+        plan.steps = vec![Step::Replace(previous.clone()), Step::Record(Box::new(record))];
+        plan.wake = Wake::Now;
+        return Some(plan);
+    }
+    let wanted = Wanted {
+        revision: applied.revision.clone(),
+        registries: model,
+        tree: previous.clone(),
+        credential_sources: case.record.credential_sources.clone(),
+        errors: Vec::new(),
+    };
+    if let Ok(desired) = self::wanted(case)
+        && desired.tree != *previous
+    {
+        // A newer revision replaces the foreign file as well: one restart instead of two.
+        return None;
+    }
+    let why = format!("the file was {who} and was loaded since");
+    let rest = Plan::resting(Phase::Pending, why.clone()).of(case.record);
+    let goal = Goal::Drift(applied.revision.clone());
+    Some(turn(case, Request { wanted: &wanted, goal, effect: verdict.effect, why: &why, cures: false }, rest))
+}
+
+fn foreign(disk: &Disk) -> String {
+    match (&disk.writer, disk.tree.registries.is_some()) {
+        (Some(writer), true) => format!("changed by {writer}"),
+        (None, true) => "changed by somebody else".to_owned(),
+        (_, false) => "removed by somebody else".to_owned(),
+    }
+}
+
+/// What is to lie here, or why nothing is.
+fn wanted(case: &Case<'_>) -> Result<Wanted, Box<Plan>> {
+    if case.policy.mode == Mode::Restore {
+        return original(case);
+    }
+    match &case.seen.desired {
+        Desired::Waiting(why) => Err(rest(Phase::Pending, why.clone())),
+        Desired::None => {
+            let why = "no ConfigMap \"registries\" with a key \"registries.yaml\": nothing is touched";
+            Err(rest(Phase::Pending, why.to_owned()))
+        }
+        Desired::Refused(sentences) => Err(rest(Phase::Invalid, first_of(sentences))),
+        Desired::Ready(wanted) => Ok((**wanted).clone()),
+    }
+}
+
+/// `mode: restore`: what lay there before us is what is wanted.
+fn original(case: &Case<'_>) -> Result<Wanted, Box<Plan>> {
+    let Some(tree) = case.host.original.clone() else {
+        let why = "mode restore: this agent never replaced a file here, so there is nothing to put back";
+        return Err(rest(Phase::Current, why.to_owned()));
+    };
+    let registries = judge::model_of(&tree).map_err(|why| {
+        rest(Phase::Invalid, format!("mode restore: k3s could not read the file from before us: {why}"))
+    })?;
+    Ok(Wanted {
+        revision: "restore".to_owned(),
+        registries,
+        tree,
+        credential_sources: std::collections::BTreeMap::new(),
+        errors: Vec::new(),
+    })
+}
+
+fn rest(phase: Phase, reason: String) -> Box<Plan> {
+    Box::new(Plan::resting(phase, reason))
+}
+
+fn first_of(sentences: &[String]) -> String {
+    match sentences {
+        [] => "the inputs cannot be used".to_owned(),
+        [only] => only.clone(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+    }
+}
+
+fn has_failed(record: &Record, model: &super::journal::Digest) -> bool {
+    record.failed.iter().any(|failed| failed.model == *model)
+}
+
+/// From what lies and is loaded here to what is wanted.
+fn towards(case: &Case<'_>, wanted: &Wanted) -> Plan {
+    if !wanted.errors.is_empty() {
+        return Plan::resting(Phase::Invalid, first_of(&wanted.errors));
+    }
+    let before = judge::model_of(&case.host.disk.tree);
+    if let Some(plan) = first_contact(case, wanted, &before) {
+        return plan;
+    }
+    let verdict = judge::effect(case, &wanted.registries, &wanted.tree);
+    let mut plan = if verdict.effect == Effect::None { quiet(case, wanted) } else { loud(case, wanted, &verdict) };
+    plan.effect = Some(verdict.effect);
+    plan.changes = changes::changes(&before.unwrap_or_default(), &wanted.registries);
+    plan
+}
+
+/// A file that is not ours is not thrown away without consent.
+fn first_contact(
+    case: &Case<'_>,
+    wanted: &Wanted,
+    before: &Result<crate::registries::model::Registries, String>,
+) -> Option<Plan> {
+    if case.record.applied.is_some() || case.policy.adopt == Adopt::Replace || case.policy.mode == Mode::Restore {
+        return None;
+    }
+    match before {
+        Err(why) => {
+            let reason = format!("k3s cannot read the file that lies here ({why}): mend it, or set \"adopt: replace\"");
+            Some(Plan::resting(Phase::Invalid, reason))
+        }
+        Ok(model) => {
+            let lost = judge::lost_hosts(model, &wanted.registries);
+            (!lost.is_empty()).then(|| {
+                let hosts = lost.join(", ");
+                let reason = format!(
+                    "the file that lies here names {hosts}, which the ConfigMap has not: \
+                     add them (see \"import\"), or set \"adopt: replace\""
+                );
+                Plan::resting(Phase::Invalid, reason)
+            })
+        }
+    }
+}
+
+/// The runtime holds it already: at most the bytes on disk differ.
+fn quiet(case: &Case<'_>, wanted: &Wanted) -> Plan {
+    let disk = &case.host.disk;
+    let differs = disk.tree != wanted.tree;
+    if case.policy.mode == Mode::Report {
+        let reason = if differs { "mode report: the file would be rewritten, nothing restarted" } else { "as desired" };
+        return Plan::resting(if differs { Phase::Pending } else { Phase::Current }, reason.to_owned());
+    }
+    let model = case.seen.key.model(&wanted.registries);
+    let tree = case.seen.key.tree(&wanted.tree);
+    let same =
+        case.record.applied.as_ref().is_some_and(|applied| {
+            applied.revision == wanted.revision && applied.model == model && applied.tree == tree
+        });
+    let files_only = matches!(case.host.service, Service::None);
+    let proof = if files_only { "files only" } else { "loaded" };
+    let mut plan = Plan::resting(Phase::Current, format!("as desired ({proof})"));
+    if same && !differs {
+        return plan;
+    }
+    let mut record = Record { asked: None, inconclusive: None, ..case.record.clone() };
+    record.loaded = loaded(case, &model).or(record.loaded);
+    record.failed.retain(|failed| failed.model != model);
+    record.applied = Some(Applied {
+        revision: wanted.revision.clone(),
+        model,
+        tree,
+        evidence: if files_only { BTreeSet::new() } else { passed(case) },
+        at: case.seen.clock.wall,
+    });
+    record.credential_sources = wanted.credential_sources.clone();
+    plan.steps = keep_before(case);
+    if differs {
+        plan.steps.push(Step::Replace(wanted.tree.clone()));
+    }
+    plan.steps.push(Step::Record(Box::new(record)));
+    plan.steps.push(Step::Keep(Kept::Previous, wanted.tree.clone()));
+    plan.wake = Wake::Now;
+    plan.revision = Some(wanted.revision.clone());
+    plan
+}
+
+fn loaded(case: &Case<'_>, model: &super::journal::Digest) -> Option<Loaded> {
+    let Service::Unit(unit) = &case.host.service else { return None };
+    Some(Loaded { model: model.clone(), invocation: unit.invocation.clone(), boot_id: case.seen.clock.boot_id.clone() })
+}
+
+/// The change disturbs the node.
+fn loud(case: &Case<'_>, wanted: &Wanted, verdict: &judge::Cost) -> Plan {
+    let model = case.seen.key.model(&wanted.registries);
+    if let Some(failed) = case.record.failed.iter().find(|failed| failed.model == model) {
+        let reason = format!("this configuration failed here and was undone: {}", failed.why);
+        let mut plan = Plan::resting(Phase::RolledBack, reason);
+        plan.failed = Some(wanted.revision.clone());
+        return plan;
+    }
+    let why = &verdict.why;
+    let rest = Plan::resting(Phase::Pending, why.clone());
+    let goal = Goal::Apply(wanted.revision.clone());
+    turn(case, Request { wanted, goal, effect: verdict.effect, why, cures: false }, rest)
+}
+
+/// A change that needs a turn.
+struct Request<'a> {
+    wanted: &'a Wanted,
+    goal: Goal,
+    effect: Effect,
+    why: &'a str,
+    /// It is the cure of a stuck node, whose unit need not be active.
+    cures: bool,
+}
+
+/// Takes the turn, or says what it waits for. `rest` is the plan for while it waits.
+fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Plan {
+    let Request { wanted, goal, effect, why, cures } = request;
+    if case.policy.mode == Mode::Report {
+        rest.reason = format!("mode report, nothing is done: {why}");
+        return rest;
+    }
+    if case.policy.pause || case.seen.node.is_paused() {
+        let whose = if case.policy.pause { "the policy" } else { "this node's annotation" };
+        rest.phase = Phase::Paused;
+        rest.reason = format!("paused by {whose}: {why}");
+        return rest;
+    }
+    if let Service::Unit(unit) = &case.host.service
+        && !(unit.is_active() || cures || loops(case, unit))
+    {
+        let name = &case.host.installation.unit;
+        let state = &unit.active_state;
+        rest.reason = format!("{name} is {state}: waiting until it runs");
+        rest.wake = Wake::After(Duration::from_secs(10));
+        return rest;
+    }
+    if let Some(again) = &case.record.inconclusive
+        && again.revision == wanted.revision
+        && case.seen.clock.wall < again.again_at
+    {
+        let left = again.again_at.duration_since(case.seen.clock.wall).unsigned_abs();
+        rest.reason =
+            format!("not proven and undone: {}; tried again in {} min", again.why, left.as_secs().div_ceil(60));
+        rest.wake = Wake::After(left.min(STEADY));
+        return rest;
+    }
+    if case.host.guard == GuardSeen::Impossible && !matches!(case.host.service, Service::None) {
+        rest.phase = Phase::Invalid;
+        rest.reason = "no undo can be armed on this host (it needs systemd): nothing is written".to_owned();
+        return rest;
+    }
+    let Some(turn) = Turn::local(case.seen.source) else { return ask(case, wanted, rest) };
+    let windows = &case.policy.windows;
+    if !windows.is_empty() && !windows.iter().any(|window| window.contains(case.seen.clock.wall)) {
+        rest.reason = format!("outside the maintenance windows: {why}");
+        return rest;
+    }
+    if case.host.evidence.is_none() && !matches!(case.host.service, Service::None) {
+        rest.wake = Wake::Now;
+        rest.look = Depth::Full;
+        return rest;
+    }
+    begin(case, wanted, goal, effect, turn)
+}
+
+/// The unit loops on a file that k3s or containerd cannot take.
+fn loops(case: &Case<'_>, unit: &UnitSeen) -> bool {
+    let log = &case.host.log;
+    log.registries_error || log.containerd_config_error || (unit.restarts >= 2 && log.containerd_exited)
+}
+
+/// Asks the coordinator.
+fn ask(case: &Case<'_>, wanted: &Wanted, mut rest: Plan) -> Plan {
+    let standing = case.record.asked.as_ref().filter(|asked| asked.revision == wanted.revision);
+    let number = standing.map_or_else(|| case.seen.dice.clone(), |asked| asked.number.clone());
+    if standing.is_none() {
+        let asked = Some(Ask { revision: wanted.revision.clone(), number: number.clone() });
+        rest.steps = vec![Step::Record(Box::new(Record { asked, ..case.record.clone() }))];
+    }
+    rest.wanted = Some(format!("{}/{number}", wanted.revision));
+    let why = rest.reason;
+    rest.reason = match case.seen.node.ours("turn") {
+        Some(turn) => format!("waits for its turn ({turn}): {why}"),
+        None => format!("waits for a turn, and no coordinator has answered yet: {why}"),
+    };
+    rest
+}
+
+/// With the turn held: everything up to the restart.
+fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect, turn: Turn) -> Plan {
+    let model = case.seen.key.model(&wanted.registries);
+    let mut intent = intent(case, goal, &wanted.tree, model);
+    intent.restart = effect >= Effect::Live;
+    intent.credential_sources = wanted.credential_sources.clone();
+    let mut plan = Plan::resting(Phase::Applying, format!("replacing the file ({effect})"));
+    plan.steps = keep_before(case);
+    let Service::Unit(_) = &case.host.service else {
+        // No runtime to disturb: written and done, within the same pass.
+        plan.steps.push(super::proving::record(case, intent));
+        plan.steps.push(Step::Replace(wanted.tree.clone()));
+        plan.wake = Wake::Now;
+        return plan;
+    };
+    if intent.restart {
+        intent.restart_ordered = Some(case.seen.clock.clone());
+    }
+    let limit = case.limit();
+    // In this order: a restart that is recorded and does not come is undone; one that comes unrecorded would be lost.
+    let restart = intent.restart;
+    plan.steps.push(super::proving::record(case, intent));
+    plan.steps.push(Step::ArmGuard { acts_at: case.guard_acts_at(limit) });
+    plan.steps.push(Step::Replace(wanted.tree.clone()));
+    if restart {
+        plan.steps.push(Step::Restart(turn));
+    }
+    plan.wake = Wake::After(PROVING);
+    plan.look = Depth::Full;
+    plan
+}
+
+/// Before the first write: what lies there is kept, byte for byte.
+fn keep_before(case: &Case<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let disk = &case.host.disk.tree;
+    if case.host.original.is_none() {
+        steps.push(Step::Keep(Kept::Original, disk.clone()));
+    }
+    if case.host.previous.is_none() && judge::model_of(disk).is_ok() {
+        steps.push(Step::Keep(Kept::Previous, disk.clone()));
+    }
+    steps
+}
+
+fn intent(case: &Case<'_>, goal: Goal, tree: &Tree, model: super::journal::Digest) -> Intent {
+    let clock = &case.seen.clock;
+    let (invocation, version) = match &case.host.service {
+        Service::Unit(unit) => (unit.invocation.clone(), unit.version.clone()),
+        Service::None => Default::default(),
+    };
+    Intent {
+        goal,
+        ask: String::new(),
+        model,
+        tree: case.seen.key.tree(tree),
+        tree_before: case.seen.key.tree(&case.host.disk.tree),
+        restart: false,
+        rung: Rung::Goal,
+        passed_before: judge::passed_before(case),
+        invocation_before: invocation,
+        version_before: version,
+        began: clock.clone(),
+        rung_began: clock.clone(),
+        restart_ordered: None,
+        away: Duration::ZERO,
+        looked: clock.clone(),
+        verdict: None,
+        credential_sources: std::collections::BTreeMap::new(),
+    }
+}

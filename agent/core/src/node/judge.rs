@@ -1,0 +1,231 @@
+//! Compares what is seen of a node with what a file would make of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::evidence::{Answer, Check};
+use super::observed::{Clock, Installation, RuntimeFiles, Service, UnitSeen};
+use super::plan::Case;
+use crate::registries::effect::{self, Effect, Loaded};
+use crate::registries::model::Registries;
+use crate::registries::on_disk::{self, OnDisk};
+use crate::runtime::compare::{Mismatch, SeenOnNode, compare};
+use crate::runtime::expect::expect;
+use crate::runtime::settings::{EmbeddedRegistry, Settings};
+use crate::tree::Tree;
+
+/// How far the start of a process, read in ticks, may lie before an order on the same clock.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a change costs, and why, in one sentence without a secret.
+pub(crate) struct Cost {
+    pub(crate) effect: Effect,
+    pub(crate) why: String,
+}
+
+/// Whether what is demanded is given.
+pub(crate) enum Standing {
+    Passed,
+    Missing(Vec<(Check, String)>),
+}
+
+impl Standing {
+    /// What is missing, in words: at most the first three.
+    pub(crate) fn missing(&self) -> String {
+        match self {
+            Self::Passed => "nothing".to_owned(),
+            Self::Missing(missing) => {
+                missing.iter().take(3).map(|(check, why)| format!("{check}: {why}")).collect::<Vec<_>>().join("; ")
+            }
+        }
+    }
+
+    /// Whether only the runtime's own files are in the way: it holds something else than what lies there.
+    pub(crate) fn is_about_what_is_loaded(&self) -> bool {
+        match self {
+            Self::Passed => false,
+            Self::Missing(missing) => {
+                missing.iter().any(|(check, _)| matches!(check, Check::CertsD | Check::AuthTables))
+            }
+        }
+    }
+}
+
+/// What a tree means to k3s; the sentence says why it means nothing.
+pub(crate) fn model_of(tree: &Tree) -> Result<Registries, String> {
+    let Some(bytes) = &tree.registries else { return Ok(Registries::default()) };
+    match on_disk::read(bytes.expose()) {
+        OnDisk::Read(document) => Ok(document.registries),
+        OnDisk::Rejected(rejection) => Err(rejection.to_string()),
+        OnDisk::CannotTell(why) => Err(why),
+    }
+}
+
+/// Hosts, and credentials of hosts, that `before` has and `after` has not.
+pub(crate) fn lost_hosts(before: &Registries, after: &Registries) -> Vec<String> {
+    let mut lost: Vec<String> = before
+        .mirrors
+        .keys()
+        .filter(|host| !after.mirrors.contains_key(*host))
+        .chain(before.configs.keys().filter(|host| !after.configs.contains_key(*host)))
+        .map(|host| crate::registries::document::without_user_part(host))
+        .collect();
+    lost.sort();
+    lost.dedup();
+    let credentials = before.configs.iter().filter(|(host, config)| {
+        let has =
+            |config: &crate::registries::model::HostConfig| config.auth.as_ref().is_some_and(|auth| !auth.is_empty());
+        has(config) && after.configs.get(*host).is_some_and(|after| !has(after))
+    });
+    lost.extend(credentials.map(|(host, _)| format!("a credential for {host}")));
+    lost
+}
+
+/// What it costs that the node runs on `model` and `tree`.
+pub(crate) fn effect(case: &Case<'_>, model: &Registries, tree: &Tree) -> Cost {
+    let settings = settings(&case.host.installation);
+    // Only files that the new tree uses: one that is swept away was used by nobody any more.
+    let disk = &case.host.disk.tree.tls;
+    let files_differ = tree.tls.iter().any(|(path, content)| disk.get(path).is_some_and(|lies| lies != content));
+    let verdict = match &case.host.service {
+        Service::None => match model_of(&case.host.disk.tree) {
+            Ok(lies) => effect::effect(Loaded::Known(&lies), model, &settings, files_differ),
+            Err(why) => effect::effect(Loaded::Unknown(why), model, &settings, files_differ),
+        },
+        Service::Unit(unit) => loaded_by(case, unit, model, &settings, files_differ),
+    };
+    Cost { effect: verdict.effect, why: verdict.why }
+}
+
+/// From what k3s wrote at this start; else from the record of this invocation; else it is unknown.
+fn loaded_by(
+    case: &Case<'_>,
+    unit: &UnitSeen,
+    model: &Registries,
+    settings: &Settings,
+    files_differ: bool,
+) -> effect::Verdict {
+    if !unit.is_active() {
+        let why = format!("{} is {}", case.host.installation.unit, unit.active_state);
+        return effect::effect(Loaded::Unknown(why), model, settings, files_differ);
+    }
+    if is_of_this_start(&case.host.runtime, unit) {
+        let seen = seen_on_node(&case.host.runtime);
+        return effect::effect(Loaded::FromNode(&seen), model, settings, files_differ);
+    }
+    let clock = &case.seen.clock;
+    let recorded = case.record.loaded.as_ref().filter(|loaded| {
+        !loaded.invocation.is_empty() && loaded.invocation == unit.invocation && loaded.boot_id == clock.boot_id
+    });
+    let Some(recorded) = recorded else {
+        let why = "what the runtime holds is not known".to_owned();
+        return effect::effect(Loaded::Unknown(why), model, settings, files_differ);
+    };
+    let known = [Some(model.clone()), case.host.previous.as_ref().and_then(|tree| model_of(tree).ok())];
+    match known.into_iter().flatten().find(|known| case.seen.key.model(known) == recorded.model) {
+        Some(known) => effect::effect(Loaded::Known(&known), model, settings, files_differ),
+        None => {
+            let why = "the runtime holds a configuration that is kept nowhere".to_owned();
+            effect::effect(Loaded::Unknown(why), model, settings, files_differ)
+        }
+    }
+}
+
+/// Whether what is demanded holds. With a restart, the unit must run since then under a new invocation.
+pub(crate) fn standing(case: &Case<'_>, demanded: &BTreeSet<Check>, restarted: Option<(&Clock, &str)>) -> Standing {
+    let mut missing = Vec::new();
+    let Service::Unit(unit) = &case.host.service else { return Standing::Passed };
+    let evidence = case.host.evidence.as_ref();
+    for check in demanded {
+        let why = match check {
+            Check::Unit => unit_missing(case, unit, restarted),
+            Check::CertsD | Check::AuthTables => None,
+            Check::Containerd
+            | Check::Kubelet
+            | Check::Etcd
+            | Check::EtcdLeader
+            | Check::Supervisor
+            | Check::Api
+            | Check::NodeLease
+            | Check::NodeReady => match evidence.and_then(|evidence| evidence.get(check)) {
+                Some(Answer::Passed | Answer::NotApplicable) => None,
+                Some(Answer::Failed(why) | Answer::Unknown(why)) => Some(why.clone()),
+                None => Some("not looked at yet".to_owned()),
+            },
+        };
+        missing.extend(why.map(|why| (*check, why)));
+    }
+    if demanded.contains(&Check::CertsD) || demanded.contains(&Check::AuthTables) {
+        missing.extend(not_loaded(case, unit));
+    }
+    if missing.is_empty() { Standing::Passed } else { Standing::Missing(missing) }
+}
+
+fn unit_missing(case: &Case<'_>, unit: &UnitSeen, restarted: Option<(&Clock, &str)>) -> Option<String> {
+    let name = &case.host.installation.unit;
+    if !unit.is_active() {
+        return Some(format!("{name} is {} ({})", unit.active_state, unit.sub_state));
+    }
+    if unit.job_pending {
+        return Some(format!("{name} has a job in systemd"));
+    }
+    let (ordered, before) = restarted?;
+    if !before.is_empty() && unit.invocation == before {
+        return Some(format!("{name} was not restarted yet"));
+    }
+    let started = unit.main_started?;
+    let too_old = ordered.boot_id == case.seen.clock.boot_id && started + TICK < ordered.boot;
+    too_old.then(|| format!("{name}'s main process is older than the restart"))
+}
+
+/// Where what k3s wrote at this start differs from what it makes of the file that lies there.
+fn not_loaded(case: &Case<'_>, unit: &UnitSeen) -> Vec<(Check, String)> {
+    if !is_of_this_start(&case.host.runtime, unit) {
+        return vec![(Check::AuthTables, "k3s has not written config.toml since its start".to_owned())];
+    }
+    let model = match model_of(&case.host.disk.tree) {
+        Ok(model) => model,
+        Err(why) => return vec![(Check::AuthTables, format!("the file that lies there cannot be read: {why}"))],
+    };
+    let expected = expect(&model, &settings(&case.host.installation));
+    compare(&expected, &seen_on_node(&case.host.runtime))
+        .into_iter()
+        .map(|Mismatch { about_auth, what, .. }| (if about_auth { Check::AuthTables } else { Check::CertsD }, what))
+        .collect()
+}
+
+/// What holds before the change, to be demanded after it.
+pub(crate) fn passed_before(case: &Case<'_>) -> BTreeSet<Check> {
+    let Service::Unit(unit) = &case.host.service else { return BTreeSet::new() };
+    if !unit.is_active() {
+        return BTreeSet::new();
+    }
+    let asked = case.host.evidence.iter().flatten();
+    asked.filter(|(_, answer)| **answer == Answer::Passed).map(|(check, _)| *check).collect()
+}
+
+/// `config.toml` is written anew at every start (`k3s.md` 10), so an older one belongs to an earlier one.
+fn is_of_this_start(runtime: &RuntimeFiles, unit: &UnitSeen) -> bool {
+    match (runtime.config_modified, unit.main_started_wall) {
+        (Some(modified), Some(started)) => modified >= started,
+        (Some(_) | None, None) | (None, Some(_)) => false,
+    }
+}
+
+fn seen_on_node(runtime: &RuntimeFiles) -> SeenOnNode {
+    SeenOnNode { hosts: runtime.hosts.clone(), config: runtime.config.clone() }
+}
+
+/// What the core's prediction of k3s has to know of the node.
+pub(crate) fn settings(installation: &Installation) -> Settings {
+    Settings {
+        program: installation.program,
+        data_dir: installation.data_dir.clone(),
+        disable_default_endpoint: installation.disable_default_endpoint,
+        embedded: installation
+            .embedded_registry
+            .as_ref()
+            .map(|mirror_addr| EmbeddedRegistry { mirror_addr: mirror_addr.clone() }),
+        snapshotter_stargz: installation.stargz,
+    }
+}
