@@ -1,5 +1,7 @@
 //! What k3s makes of a file, byte for byte: one directory for each case, with the file, the flags and the tree.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -57,13 +59,12 @@ fn registries(text: &str) -> Registries {
             .map(|(host, config)| {
                 let auth = config.auth.map(|mut auth| {
                     let mut take = |name: &str| Secret::new(auth.remove(name).unwrap_or_default());
-                    let auth = Auth {
+                    Auth {
                         username: take("username"),
                         password: take("password"),
                         auth: take("auth"),
                         identity_token: take("identity_token"),
-                    };
-                    auth
+                    }
                 });
                 let tls = config.tls.map(|tls| Tls {
                     ca_file: tls.ca_file,
