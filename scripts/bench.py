@@ -1,0 +1,160 @@
+"""The measurements of bench.sh."""
+
+import argparse
+import os
+import pathlib
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+EXAMPLE = pathlib.Path("examples/ghcr-migration")
+SETTLE = 2.0  # seconds, the policy's default
+FIRST = 30.0  # the longest wait for anything, in seconds
+
+
+def agent(program, log, *arguments, **environment):
+    """Starts an agent; its log goes to a file."""
+    environment = {"PATH": os.environ.get("PATH", ""), "RUST_BACKTRACE": "0", **environment}
+    command = [program, "agent", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def stop(process):
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition, process, what):
+    """The moment at which a condition holds, looked at every 2 ms."""
+    end = time.monotonic() + FIRST
+    while time.monotonic() < end:
+        if condition():
+            return time.monotonic()
+        if process.poll() is not None:
+            raise RuntimeError(f"the agent ended with {process.returncode} while waiting for {what}")
+        time.sleep(0.002)
+    raise RuntimeError(f"no {what} within {FIRST:.0f} s")
+
+
+def resident(process):
+    """VmRSS in MiB."""
+    for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmRSS")
+
+
+def identity(path):
+    """Which file lies there: a replaced one is another inode or has another time."""
+    try:
+        seen = path.stat()
+    except FileNotFoundError:
+        return None
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size
+
+
+def replaced_after(inputs, written, process, runs):
+    """Seconds from settled inputs to the replaced file, for each run."""
+    manifest = inputs / "registries.yaml"
+    # A new host each time, so that every file differs in meaning from the one before.
+    original = manifest.read_text()
+    times = []
+    for run in range(runs):
+        before = identity(written)
+        host = f'      "run-{run}.example.com":\n        tls:\n          insecure_skip_verify: true\n'
+        staged = inputs / ".staged"
+        staged.write_text(original.rstrip("\n") + "\n" + host)
+        changed = time.monotonic()
+        staged.rename(manifest)
+        seen = wait_for(lambda: identity(written) != before, process, f"replaced file in run {run}")
+        times.append(seen - changed - SETTLE)
+    return times
+
+
+def directory(program, runs, log):
+    """Memory and times of an agent on a directory of inputs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs, root = pathlib.Path(scratch, "inputs"), pathlib.Path(scratch, "node")
+        shutil.copytree(EXAMPLE, inputs)
+        root.mkdir()
+        written = root / "etc/rancher/k3s/registries.yaml"
+        process = agent(program, log, "--inputs", inputs, "--root", root)
+        try:
+            wait_for(lambda: identity(written), process, "first file")
+            times = replaced_after(inputs, written, process, runs)
+            time.sleep(3)
+            return resident(process), times
+        finally:
+            stop(process)
+
+
+def cluster(program, log):
+    """Memory of an agent that watches a cluster. Its host is an empty directory, so that it touches nothing here."""
+    with tempfile.TemporaryDirectory() as root:
+        process = agent(
+            program,
+            log,
+            "--root",
+            root,
+            "--service",
+            "none",
+            KUBECONFIG=os.environ["KUBECONFIG"],
+            NODE_NAME=os.environ["NODE_NAME"],
+        )
+        try:
+            time.sleep(20)
+            if process.poll() is not None:
+                raise RuntimeError(f"the agent ended with {process.returncode}")
+            return resident(process)
+        finally:
+            stop(process)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--program", required=True)
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--runs", type=int, required=True)
+    args = parser.parse_args()
+
+    rows = []
+    if args.build.startswith("static"):
+        size = os.stat(args.program).st_size / 1e6
+        rows.append(("binary, static", f"{size:.2f} MB", "<= 8 MB"))
+    else:
+        rows.append(("binary, static", "not built", "<= 8 MB"))
+
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            memory, times = directory(args.program, args.runs, log)
+            rows.append((f"resident, idle, inputs from a directory ({args.build})", f"{memory:.1f} MiB", "<= 10 MiB"))
+            middle, slowest = statistics.median(times), max(times)
+            label = f"inputs settled to file replaced, median of {len(times)} ({args.build})"
+            rows.append((label, f"{middle * 1000:.0f} ms", "<= 1000 ms"))
+            rows.append(("the same, slowest", f"{slowest * 1000:.0f} ms", ""))
+            if "KUBECONFIG" in os.environ and "NODE_NAME" in os.environ:
+                rows.append(("resident, idle, watches on a cluster", f"{cluster(args.program, log):.1f} MiB", "<= 10 MiB"))
+            else:
+                rows.append(("resident, idle, watches on a cluster", "no KUBECONFIG and NODE_NAME", "<= 10 MiB"))
+        except RuntimeError as error:
+            log.seek(0)
+            print(log.read()[-4000:], file=sys.stderr)
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for name, value, bound in [("what", "measured", "bound"), *rows]:
+        print(f"{name:<{widths[0]}}  {value:>{widths[1]}}  {bound}".rstrip())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
