@@ -88,7 +88,7 @@ fn nothing_is_shipped_besides_the_agent_and_its_rights() {
 #[test]
 fn the_agent_has_the_rights_that_were_designed_and_no_other() {
     let expected = [
-        "*: /nodes[] get,list,watch,patch",
+        "*: /nodes[] get,watch,patch",
         "k3s-registry-agent: /configmaps[] get,list,watch",
         "k3s-registry-agent: /secrets[] get,list,watch",
         "k3s-registry-agent: coordination.k8s.io/leases[k3s-registry-agent-coordinator] get",
@@ -102,7 +102,7 @@ fn the_agent_has_the_rights_that_were_designed_and_no_other() {
 #[test]
 fn the_example_role_opens_one_secret_by_name_for_reading() {
     let objects = documents(&manifests().join("examples/secret-in-another-namespace.yaml"));
-    let expected = ["honeydue: /secrets[gitea-credentials] get,list,watch"];
+    let expected = ["honeydue: /secrets[gitea-credentials] get,watch"];
     assert_eq!(rights(&objects), expected.map(String::from).into());
 }
 
