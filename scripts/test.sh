@@ -56,14 +56,15 @@ step_test() {
   timeout 900 cargo test --workspace --locked
 }
 
-# Every Go module under tests/ (the oracles that our reading is compared with).
+# Every Go module under tests/: the oracles that our reading is compared with, and the test bed's parts. Vetting compiles
+# what a module depends on, and the bed's depend on k3s, containerd and Gitea: those are vetted where the bed is built.
 step_go() {
   local module unformatted
   while read -r module; do
     echo "$module"
     unformatted=$(gofmt -l "$module")
     [ -z "$unformatted" ] || fail "gofmt: $unformatted"
-    (cd "$module" && timeout 300 go vet ./...)
+    [[ "$module" == tests/testbed/* ]] || (cd "$module" && timeout 300 go vet ./...)
   done < <(git ls-files 'tests/*go.mod' | xargs -r -n 1 dirname)
 }
 
