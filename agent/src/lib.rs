@@ -1,1 +1,3 @@
 //! The edges and the wiring of `k3s-registry-agent`: they do, and decide nothing (decisions are in `agent-core`).
+
+pub mod inputs;
