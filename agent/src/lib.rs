@@ -1,3 +1,5 @@
 //! The edges and the wiring of `k3s-registry-agent`: they do, and decide nothing (decisions are in `agent-core`).
 
+pub mod cluster;
 pub mod inputs;
+pub mod tally;

@@ -1,5 +1,6 @@
 //! Reads the objects that an operator gives us, from the cluster or from a directory: the same `Inputs` from both.
 
+pub mod cluster;
 pub mod directory;
 mod manifest;
 

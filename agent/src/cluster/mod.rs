@@ -1,0 +1,10 @@
+//! The API server: the connection, our own Node, and Events. No kube type leaves this room but through `client`.
+
+pub mod client;
+pub mod events;
+#[cfg(test)]
+pub(crate) mod fake;
+pub(crate) mod follow;
+pub(crate) mod lean;
+pub mod node;
+pub mod trouble;
