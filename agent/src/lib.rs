@@ -2,4 +2,5 @@
 
 pub mod cluster;
 pub mod inputs;
+pub mod logging;
 pub mod tally;
