@@ -3,4 +3,5 @@
 pub mod cluster;
 pub mod inputs;
 pub mod logging;
+pub mod metrics;
 pub mod tally;

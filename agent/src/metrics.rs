@@ -1,0 +1,327 @@
+//! What the agent counts, as a registry that is a value. Labels come from closed enums only: no host, no object's name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use agent_core::node::annotations::Phase;
+use agent_core::registries::finding::Severity;
+use jiff::Timestamp;
+use prometheus_client::encoding::{EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::tally::{Outcome, Tally, Verb, Watch};
+
+/// Begins every name.
+const PREFIX: &str = "k3s_registry_agent";
+
+/// What the server sends `/metrics` as.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How a fault of a pass is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Tried again by itself.
+    Retry,
+    /// A person has to act.
+    Operator,
+    /// The process ends.
+    Fatal,
+}
+
+impl FaultKind {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Retry, Self::Operator, Self::Fatal];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Operator => "operator",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
+/// One metric, for the documentation and its test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// As Prometheus shows it, with `_total` of a counter.
+    pub name: String,
+    /// `counter`, `gauge`, `histogram`.
+    pub kind: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+}
+
+type One = [(&'static str, &'static str); 1];
+type Two = [(&'static str, &'static str); 2];
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// Everything that is counted. Shared by `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    descriptions: Vec<Description>,
+    phase: Family<One, Gauge>,
+    last_pass: Seconds,
+    last_change: Seconds,
+    passes: Counter,
+    failures: Family<One, Counter>,
+    restarts: Counter,
+    restart_seconds: Histogram,
+    rollbacks: Counter,
+    heals: Counter,
+    drift_restores: Counter,
+    findings: Family<One, Gauge>,
+    reconnects: Family<One, Counter>,
+    requests: Family<Two, Counter>,
+    events_lost: Counter,
+    lines_dropped: Counter,
+    dropped: Arc<AtomicU64>,
+}
+
+struct Builder {
+    registry: Registry,
+    descriptions: Vec<Description>,
+}
+
+impl Builder {
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &'static str, metric: M) -> M {
+        let kind = match EncodeMetric::metric_type(&metric) {
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            MetricType::Histogram => "histogram",
+            MetricType::Info => "info",
+            MetricType::Unknown => "unknown",
+        };
+        let total = if kind == "counter" { "_total" } else { "" };
+        self.descriptions.push(Description { name: format!("{PREFIX}_{name}{total}"), kind, help });
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+}
+
+/// Lists name, type and help of every metric.
+pub fn describe() -> Vec<Description> {
+    Metrics::new(Arc::default()).descriptions
+}
+
+impl Metrics {
+    /// Makes the registry. `dropped` is the logger's own count of lines.
+    pub fn new(dropped: Arc<AtomicU64>) -> Self {
+        let mut b = Builder { registry: Registry::with_prefix(PREFIX), descriptions: Vec::new() };
+        // From 1 s on an agent to the limit of a verdict.
+        let restart_seconds = Histogram::new([1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0]);
+        let metrics = Self {
+            phase: b.add("pass_phase", "Phase of this node: 1 for the one it is in", Family::default()),
+            last_pass: b.add("pass_last_timestamp_seconds", "When the last pass ended", Seconds::default()),
+            last_change: b.add(
+                "pass_last_change_timestamp_seconds",
+                "When a pass last changed something on the host",
+                Seconds::default(),
+            ),
+            passes: b.add("pass_passes", "Passes that ended, failed ones included", Counter::default()),
+            failures: b.add("pass_failures", "Passes that failed, by how the fault is met", Family::default()),
+            restarts: b.add("execute_restarts", "Restarts of k3s that the agent asked for", Counter::default()),
+            restart_seconds: b.add(
+                "execute_restart_seconds",
+                "Time from asking for a restart to its proof or the end of waiting for it",
+                restart_seconds,
+            ),
+            rollbacks: b.add("execute_rollbacks", "Turns that ended with the earlier files", Counter::default()),
+            heals: b.add("execute_heals", "Files put back on a node that was already down", Counter::default()),
+            drift_restores: b.add("execute_drift_restores", "Foreign edits undone", Counter::default()),
+            findings: b.add("lint_findings", "Findings in the desired file, by severity", Family::default()),
+            reconnects: b.add("cluster_watch_reconnects", "Watches that broke, by watch", Family::default()),
+            requests: b.add("cluster_requests", "Requests to the API server, by verb and outcome", Family::default()),
+            events_lost: b.add("cluster_events_lost", "Events that could not be written", Counter::default()),
+            lines_dropped: b.add(
+                "logging_lines_dropped",
+                "Log lines dropped because nobody read them",
+                Counter::default(),
+            ),
+            dropped,
+            registry: Registry::default(),
+            descriptions: Vec::new(),
+        };
+        // Zeros from the start: a rate over a series that does not exist yet misses its first step.
+        for phase in Phase::ALL {
+            drop(metrics.phase.get_or_create(&[("phase", phase.as_str())]));
+        }
+        for kind in FaultKind::ALL {
+            drop(metrics.failures.get_or_create(&[("kind", kind.as_str())]));
+        }
+        for severity in [Severity::Warning, Severity::Error] {
+            drop(metrics.findings.get_or_create(&[("severity", word(severity))]));
+        }
+        for watch in Watch::ALL {
+            drop(metrics.reconnects.get_or_create(&[("watch", watch.as_str())]));
+        }
+        Self { registry: b.registry, descriptions: b.descriptions, ..metrics }
+    }
+
+    /// The text of `/metrics`.
+    pub fn encode(&self) -> String {
+        self.lines_dropped.inner().store(self.dropped.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("writing to a String cannot fail");
+        out
+    }
+
+    /// A pass ended in this phase.
+    pub fn pass(&self, phase: Phase, at: Timestamp) {
+        self.passes.inc();
+        self.last_pass.set(seconds(at));
+        for each in Phase::ALL {
+            self.phase.get_or_create(&[("phase", each.as_str())]).set(i64::from(each == phase));
+        }
+    }
+
+    /// A pass changed something on the host.
+    pub fn change(&self, at: Timestamp) {
+        self.last_change.set(seconds(at));
+    }
+
+    /// A pass failed. Count the pass, too.
+    pub fn failure(&self, kind: FaultKind) {
+        self.failures.get_or_create(&[("kind", kind.as_str())]).inc();
+    }
+
+    /// A restart was asked for.
+    pub fn restart(&self) {
+        self.restarts.inc();
+    }
+
+    /// A restart was proven, or no longer waited for.
+    pub fn restart_took(&self, duration: Duration) {
+        self.restart_seconds.observe(duration.as_secs_f64());
+    }
+
+    /// The earlier files were put back at the end of a turn.
+    pub fn rollback(&self) {
+        self.rollbacks.inc();
+    }
+
+    /// A node that was already down got a file that it can take.
+    pub fn heal(&self) {
+        self.heals.inc();
+    }
+
+    /// A foreign edit was undone.
+    pub fn drift_restore(&self) {
+        self.drift_restores.inc();
+    }
+
+    /// The desired file has so many findings now.
+    pub fn findings(&self, severity: Severity, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.findings.get_or_create(&[("severity", word(severity))]).set(count);
+    }
+}
+
+impl Tally for Metrics {
+    fn request(&self, verb: Verb, outcome: Outcome) {
+        self.requests.get_or_create(&[("verb", verb.as_str()), ("outcome", outcome.as_str())]).inc();
+    }
+
+    fn reconnect(&self, watch: Watch) {
+        self.reconnects.get_or_create(&[("watch", watch.as_str())]).inc();
+    }
+
+    fn event_lost(&self) {
+        self.events_lost.inc();
+    }
+}
+
+const fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_documented_with_its_type_and_nothing_else_is() {
+        let page = include_str!("../../docs/metrics.md");
+        let rows: Vec<(&str, &str)> = page
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+                Some((cells.next()?.trim_end_matches('`').split('{').next()?, cells.next()?))
+            })
+            .collect();
+        let known = describe();
+        let wanted: Vec<(&str, &str)> = known.iter().map(|metric| (metric.name.as_str(), metric.kind)).collect();
+        assert_eq!(rows, wanted);
+    }
+
+    #[test]
+    fn exactly_one_phase_holds() {
+        let metrics = Metrics::new(Arc::default());
+        metrics.pass(Phase::Applying, Timestamp::UNIX_EPOCH);
+        metrics.pass(Phase::Current, "1970-01-01T00:01:40Z".parse().unwrap());
+        let text = metrics.encode();
+        let phases: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("k3s_registry_agent_pass_phase{")).collect();
+        assert_eq!(phases.len(), Phase::ALL.len());
+        assert_eq!(
+            phases.iter().filter(|line| line.ends_with(" 1")).collect::<Vec<_>>(),
+            [&"k3s_registry_agent_pass_phase{phase=\"Current\"} 1"]
+        );
+        assert!(text.contains("k3s_registry_agent_pass_last_timestamp_seconds 100.0"), "{text}");
+        assert!(text.contains("k3s_registry_agent_pass_passes_total 2") && text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_counted_is_shown_under_its_labels() {
+        let dropped = Arc::new(AtomicU64::new(7));
+        let metrics = Metrics::new(dropped.clone());
+        let tally: &dyn Tally = &metrics;
+        tally.request(Verb::Patch, Outcome::Conflict);
+        tally.reconnect(Watch::ExtraSecret);
+        tally.event_lost();
+        metrics.change("1970-01-01T00:00:02Z".parse().unwrap());
+        metrics.failure(FaultKind::Operator);
+        metrics.restart();
+        metrics.restart_took(Duration::from_secs(3));
+        metrics.rollback();
+        metrics.heal();
+        metrics.drift_restore();
+        metrics.findings(Severity::Error, 3);
+        metrics.encode();
+        dropped.store(9, Ordering::Relaxed);
+        let text = metrics.encode();
+        for line in [
+            "cluster_requests_total{verb=\"patch\",outcome=\"conflict\"} 1",
+            "cluster_watch_reconnects_total{watch=\"extra_secret\"} 1",
+            "cluster_watch_reconnects_total{watch=\"node\"} 0",
+            "cluster_events_lost_total 1",
+            "pass_last_change_timestamp_seconds 2.0",
+            "pass_failures_total{kind=\"operator\"} 1",
+            "execute_restarts_total 1",
+            "execute_restart_seconds_bucket{le=\"2.0\"} 0",
+            "execute_restart_seconds_bucket{le=\"4.0\"} 1",
+            "execute_rollbacks_total 1",
+            "execute_heals_total 1",
+            "execute_drift_restores_total 1",
+            "lint_findings{severity=\"error\"} 3",
+            "logging_lines_dropped_total 9",
+        ] {
+            assert!(text.lines().any(|shown| shown == format!("{PREFIX}_{line}")), "{line} is not in\n{text}");
+        }
+    }
+}
