@@ -192,3 +192,136 @@ fn verb(request: &Request<Body>) -> Verb {
         _ => Verb::Get,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::io::{PipeReader, Read, Write};
+    use std::net::SocketAddr;
+
+    use serde_json::json;
+    use tokio::sync::watch;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::cluster::fake::{Answer, Counts, Fake, until};
+    use crate::cluster::node::{NodeView, read_node, watch_node};
+    use crate::inputs::cluster::{ExtraSecret, InputsView, watch_inputs};
+    use crate::logging::{Format, Lossy, subscriber};
+
+    const CANARY: &str = "canary-hunter2";
+    const PACKED: &str = "Y2FuYXJ5LWh1bnRlcjI=";
+    const OURS: &str = "/api/v1/namespaces/k3s-registry-agent";
+
+    async fn connected(address: SocketAddr, tally: Arc<dyn Tally>) -> Cluster {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "u", "user": {"token": CANARY}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        });
+        file.write_all(config.to_string().as_bytes()).unwrap();
+        let source = Source::Kubeconfig(Some(file.path().to_owned()));
+        Cluster::connect(&source, "k3s-registry-agent", tally).await.unwrap()
+    }
+
+    fn collected(mut reader: PipeReader) -> std::thread::JoinHandle<String> {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let mut buffer = [0; 65536];
+            while !text.ends_with(b"that is all\n") {
+                let length = reader.read(&mut buffer).unwrap();
+                text.extend_from_slice(&buffer[..length]);
+            }
+            String::from_utf8(text).unwrap()
+        })
+    }
+
+    /// A Secret as a person's mistake, a proxy or a fault may give it; each way its body is decoded is met.
+    #[tokio::test]
+    async fn no_password_is_logged_at_trace_whatever_the_server_answers() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let text = collected(reader);
+        let mut lossy = Lossy::start(Format::Text, writer).unwrap();
+        let _guard = tracing::subscriber::set_default(subscriber(&lossy, "trace,kube_client=trace").unwrap());
+
+        let secret = json!({"type": "Opaque", "metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": CANARY}},
+            "data": {"password": PACKED}});
+        let broken = json!({"kind": "SecretList", "metadata": {"resourceVersion": "1"},
+            "items": [{"metadata": {"labels": CANARY}, "data": {"password": PACKED}}]});
+        let fake = Fake::default();
+        fake.put(&format!("{OURS}/secrets/one"), secret.clone());
+        fake.put("/api/v1/namespaces/team/secrets/pull", secret.clone());
+        fake.put("/api/v1/nodes/n1", json!({"metadata": {"annotations": {"a": CANARY}}}));
+        fake.next(&format!("GET {OURS}/secrets"), Answer::Text(broken.to_string()));
+        fake.next("GET /api/v1/namespaces/team/secrets/pull", Answer::Text(format!("{{\"metadata\": \"{CANARY}\"}}")));
+        fake.next("GET /api/v1/nodes/n1", Answer::Text(CANARY.to_owned()));
+        fake.next(
+            &format!("WATCH {OURS}/secrets"),
+            Answer::Text(format!("{{\"type\":\"ADDED\",\"object\":\"{CANARY}\"}}\n")),
+        );
+        let mut tasks = JoinSet::new();
+        let address = fake.serve(&mut tasks).await;
+        let counts = Arc::new(Counts::default());
+        let cluster = connected(address, counts.clone()).await;
+
+        let extras = BTreeSet::from([ExtraSecret { namespace: "team".into(), name: "pull".into() }]);
+        let (_extras, receiver) = watch::channel(extras);
+        let (sender, inputs) = watch::channel(InputsView::Waiting(String::new()));
+        let mut watches = JoinSet::new();
+        watches.spawn(watch_inputs(cluster.clone(), receiver, sender));
+        let (sender, node) = watch::channel(NodeView::Waiting(String::new()));
+        watches.spawn(watch_node(cluster.clone(), "n1".into(), sender));
+        let objects = || match &*inputs.borrow() {
+            InputsView::Seen(inputs) => inputs.objects.len(),
+            InputsView::Waiting(_) => 0,
+        };
+        until(|| objects() == 2 && matches!(&*node.borrow(), NodeView::Seen(_))).await;
+        // The one watch that gave nonsense is behind us, and what comes now comes by watch.
+        until(|| counts.of("reconnect secrets") == 2 && fake.open_watches() == 4).await;
+        fake.put(&format!("{OURS}/secrets/two"), secret.clone());
+        fake.put(&format!("{OURS}/secrets/three"), json!({"data": {"password": CANARY}}));
+        until(|| objects() == 3).await;
+        tracing::trace!(inputs = ?*inputs.borrow(), ?cluster, "what our own types show");
+        assert!(counts.of("reconnect extra_secret") == 1 && counts.of("reconnect node") == 1);
+        fake.next("GET /api/v1/nodes/n1", Answer::Status(500));
+        assert!(read_node(&cluster, "n1").await.is_err());
+
+        lossy.write_all(b"that is all\n").unwrap();
+        let text = text.join().unwrap();
+        assert_eq!(lossy.dropped().load(std::sync::atomic::Ordering::Relaxed), 0, "all was looked at");
+        for hint in [CANARY, PACKED, "99, 97, 110, 97, 114, 121"] {
+            assert!(!text.contains(hint), "{hint} in\n{text}");
+        }
+        assert!(text.contains("watch broke"), "something was logged at all");
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_no_hidden_retry_and_counts_by_verb() {
+        let fake = Fake::default();
+        let mut tasks = JoinSet::new();
+        let address = fake.serve(&mut tasks).await;
+        let counts = Arc::new(Counts::default());
+        let cluster = connected(address, counts.clone()).await;
+        for code in [429, 503, 504, 404, 401, 410] {
+            fake.next("GET /api/v1/nodes/n1", Answer::Status(code));
+            assert!(read_node(&cluster, "n1").await.is_err());
+        }
+        let counted = counts.0.lock().unwrap().clone();
+        assert_eq!(
+            counted,
+            ["get throttled", "get server_error", "get server_error", "get not_found", "get forbidden", "get gone"]
+        );
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_is_not_there_is_said_in_the_words_of_the_system() {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let counts = Arc::new(Counts::default());
+        let cluster = connected(address, counts.clone()).await;
+        let trouble = read_node(&cluster, "n1").await.unwrap_err();
+        assert!(trouble.to_string().contains("Connection refused"), "{trouble}");
+        assert_eq!(counts.of("get unreachable"), 1);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::channel::mpsc::{UnboundedSender, unbounded};
@@ -9,10 +10,14 @@ use futures::{StreamExt, stream};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Bytes, Frame};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
 use kube::Client;
 use kube::client::{Body, ClientBuilder};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::client::{Cluster, Counting};
 use crate::tally::{Outcome, Tally, Verb, Watch};
@@ -97,6 +102,29 @@ impl Fake {
         let layer = Counting { tally: tally.clone() };
         let client: Client = ClientBuilder::new(service, "default").with_layer(&layer).build();
         Cluster::with_client(client, "k3s-registry-agent", tally)
+    }
+
+    /// Serves over a real socket, so that hyper and kube's own layers are on the way.
+    pub(crate) async fn serve(&self, tasks: &mut JoinSet<()>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let fake = self.clone();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let fake = fake.clone();
+                let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                    let fake = fake.clone();
+                    async move {
+                        let (parts, body) = request.into_parts();
+                        let body = Body::from(body.collect().await.unwrap().to_bytes().to_vec());
+                        fake.answer(Request::from_parts(parts, body)).await
+                    }
+                });
+                connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        address
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
