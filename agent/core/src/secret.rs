@@ -20,6 +20,12 @@ impl<T: Zeroize> Secret<T> {
     pub const fn expose(&self) -> &T {
         &self.0
     }
+
+    /// Asks a question with a yes or a no about the value: what the lint needs, which must judge a credential and never
+    /// hold one.
+    pub fn satisfies(&self, question: impl FnOnce(&T) -> bool) -> bool {
+        question(&self.0)
+    }
 }
 
 impl Secret<String> {
@@ -50,6 +56,13 @@ impl From<&str> for Secret<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_is_asked_of_the_value_itself() {
+        let secret = Secret::from("canary-hunter2");
+        assert!(secret.satisfies(|text| text.starts_with("canary")));
+        assert!(!secret.satisfies(|text| text.contains(' ')));
+    }
 
     #[test]
     fn debug_never_shows_the_value() {
