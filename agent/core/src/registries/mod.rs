@@ -7,6 +7,7 @@ pub mod effect;
 pub mod finding;
 pub mod import;
 mod keys;
+pub mod lint;
 pub mod model;
 pub mod render;
 
