@@ -19,8 +19,8 @@ impl Key {
     }
 
     /// The bytes, for the revision of a directory of inputs, which is keyed too.
-    pub const fn secret(&self) -> &Secret<[u8; 32]> {
-        &self.0
+    pub fn bytes(&self) -> Secret<Vec<u8>> {
+        Secret::new(self.0.expose().to_vec())
     }
 
     /// Names what a file means to k3s, whatever its bytes.

@@ -1,6 +1,6 @@
 //! No open intent: what stands between the node and what is desired.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::annotations::Phase;
@@ -92,6 +92,7 @@ fn heal(case: &Case<'_>) -> Option<Plan> {
     let model = judge::model_of(previous).ok()?;
     let mut intent = intent(case, Goal::Heal(applied.revision.clone()), previous, case.seen.key.model(&model));
     intent.credential_sources = case.record.credential_sources.clone();
+    intent.file_hosts = case.record.file_hosts.clone();
     let who = case.host.disk.writer.as_ref().map_or_else(String::new, |writer| format!(", written by {writer}"));
     let unit = &case.host.installation.unit;
     let reason = format!("{unit} cannot start on the file that lies there{who}: the last proven one is put back");
@@ -143,6 +144,7 @@ fn drift(case: &Case<'_>) -> Option<Plan> {
         registries: model,
         tree: previous.clone(),
         credential_sources: case.record.credential_sources.clone(),
+        file_hosts: case.record.file_hosts.clone(),
         errors: Vec::new(),
     };
     if let Ok(desired) = self::wanted(case)
@@ -194,7 +196,8 @@ fn original(case: &Case<'_>) -> Result<Wanted, Box<Plan>> {
         revision: "restore".to_owned(),
         registries,
         tree,
-        credential_sources: std::collections::BTreeMap::new(),
+        credential_sources: BTreeMap::new(),
+        file_hosts: BTreeSet::new(),
         errors: Vec::new(),
     })
 }
@@ -290,6 +293,7 @@ fn quiet(case: &Case<'_>, wanted: &Wanted) -> Plan {
         at: case.seen.clock.wall,
     });
     record.credential_sources = wanted.credential_sources.clone();
+    record.file_hosts = wanted.file_hosts.clone();
     plan.steps = keep_before(case);
     if differs {
         plan.steps.push(Step::Replace(wanted.tree.clone()));
@@ -411,6 +415,7 @@ fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect, turn: Tur
     let mut intent = intent(case, goal, &wanted.tree, model);
     intent.restart = effect >= Effect::Live;
     intent.credential_sources = wanted.credential_sources.clone();
+    intent.file_hosts = wanted.file_hosts.clone();
     let mut plan = Plan::resting(Phase::Applying, format!("replacing the file ({effect})"));
     plan.steps = keep_before(case);
     let Service::Unit(_) = &case.host.service else {
@@ -473,6 +478,7 @@ fn intent(case: &Case<'_>, goal: Goal, tree: &Tree, model: super::journal::Diges
         away: Duration::ZERO,
         looked: clock.clone(),
         verdict: None,
-        credential_sources: std::collections::BTreeMap::new(),
+        credential_sources: BTreeMap::new(),
+        file_hosts: BTreeSet::new(),
     }
 }

@@ -56,6 +56,8 @@ pub struct Record {
     pub restores: Vec<Timestamp>,
     /// Hosts whose credential came from a Secret, and which one.
     pub credential_sources: BTreeMap<String, String>,
+    /// Hosts that the ConfigMap named then: a credential may go when its host has left the file.
+    pub file_hosts: BTreeSet<String>,
     /// How long the last proven restart took, from the command to the proof.
     pub last_restart: Option<Duration>,
 }
@@ -164,6 +166,8 @@ pub struct Intent {
     pub verdict: Option<Verdict>,
     /// Hosts whose credential comes from a Secret, recorded when the goal is proven.
     pub credential_sources: BTreeMap<String, String>,
+    /// Hosts that the ConfigMap names, recorded when the goal is proven.
+    pub file_hosts: BTreeSet<String>,
 }
 
 /// What an intent is for.

@@ -8,5 +8,6 @@ pub mod journal;
 mod judge;
 pub mod observed;
 pub mod plan;
+pub mod prepare;
 mod proving;
 pub mod turn;

@@ -1,6 +1,6 @@
 //! What is to be done to one node next: `plan(&Observed, &Policy) -> Plan`, total and pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::annotations::{NodeSeen, Phase};
@@ -63,6 +63,8 @@ pub struct Wanted {
     pub tree: Tree,
     /// Hosts whose credential comes from a Secret, and which.
     pub credential_sources: BTreeMap<String, String>,
+    /// Hosts that the ConfigMap names.
+    pub file_hosts: BTreeSet<String>,
     /// Lint errors: while one stands, nothing is written.
     pub errors: Vec<String>,
 }

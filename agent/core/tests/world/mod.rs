@@ -120,6 +120,7 @@ impl World {
             registries: registries.clone(),
             tree: tree(registries),
             credential_sources: BTreeMap::new(),
+            file_hosts: std::collections::BTreeSet::new(),
             errors: Vec::new(),
         }));
     }
