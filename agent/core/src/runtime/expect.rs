@@ -48,7 +48,7 @@ pub struct Expected {
 
 impl Expected {
     /// Whether k3s writes this directory, whatever into it.
-    pub(super) fn knows(&self, dir: &str) -> bool {
+    pub(crate) fn knows(&self, dir: &str) -> bool {
         self.hosts.contains_key(dir) || self.random.contains(dir)
     }
 }
