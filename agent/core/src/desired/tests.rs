@@ -128,6 +128,27 @@ fn one_config_map_and_one_secret_give_the_file_of_the_main_job() {
 }
 
 #[test]
+fn a_token_in_the_applications_own_secret_is_used_and_its_rotation_is_a_new_revision() {
+    let secrets = vec![SecretName { namespace: "honeydue".into(), name: "gitea-credentials".into() }];
+    let case = Case { policy: Policy { secrets, ..Policy::default() }, ..Case::default() };
+    let merge = |base64: &str, version: &str| {
+        let json = format!(r#"{{"auths": {{"https://gitea.treytartt.com": {{"auth": "{base64}"}}}}}}"#);
+        let mut token = secret("gitea-credentials", "kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", &json)]);
+        token.id.namespace = "honeydue".into();
+        token.id.resource_version = version.into();
+        match case.merge(&inputs(&[file(""), token])) {
+            Outcome::Ready(desired) => *desired,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = merge("dTpjYW5hcnktaHVudGVyMg==", "1");
+    assert_eq!(auth_of(&first, "gitea.treytartt.com"), Some(auth("u", CANARY)));
+    assert_eq!(first.credential_sources["gitea.treytartt.com"], "Secret honeydue/gitea-credentials");
+    assert_eq!(first.notes, [], "an image host need not stand in the file");
+    assert_ne!(merge("dTpuZXc=", "2").revision, first.revision);
+}
+
+#[test]
 fn without_config_map_or_key_nothing_is_touched_and_an_empty_text_is_an_empty_desired() {
     let merge = |objects: &[InputObject]| Case::default().merge(&inputs(objects));
     assert_eq!(merge(&[docker("a", &["r"])]), Outcome::NoConfigMap);

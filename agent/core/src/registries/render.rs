@@ -210,7 +210,7 @@ mod tests {
             configs: BTreeMap::from([
                 ("5000".into(), HostConfig::default()),
                 ("e.example.com".into(), HostConfig { auth: Some(Auth::default()), tls: Some(Tls::default()) }),
-                ("m.example.com".into(), HostConfig { auth: Some(auth("yes", "canary\n\u{1}: #")), tls: Some(tls) }),
+                ("m.example.com".into(), HostConfig { auth: Some(auth("yes", "canary\n\t\u{1}: #")), tls: Some(tls) }),
                 (
                     "t.example.com".into(),
                     HostConfig {
