@@ -191,7 +191,7 @@ fn credentials_in_the_config_map_are_refused_with_line_key_and_remedy() {
         "line 10, column 7: configs.m.auth.auth",
         "line 11, column 7: configs.m.auth.identity_token",
         "create secret generic NAME --from-file=registries.yaml",
-        "line 4, column 5: mirrors.r.endpoint[0]: the user part of a URL",
+        "line 4, column 7: mirrors.r.endpoint[0]: the user part of a URL",
         "--docker-server=m.example.com ",
     ] {
         assert!(text.contains(words), "{words}\n{text}");

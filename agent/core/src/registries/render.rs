@@ -247,15 +247,6 @@ mod tests {
         let mirror = Mirror { endpoints: vec!["e".into()], rewrites: BTreeMap::from([(host.clone(), "r".into())]) };
         let registries = Registries { mirrors: BTreeMap::from([(host, mirror)]), ..Registries::default() };
         assert_eq!(read(&text(&registries)), registries);
-        assert!(events(&text(&registries)) > 10);
-    }
-
-    /// Reads the text with a port of libyaml, the family k3s's reader is of.
-    fn events(text: &str) -> usize {
-        let mut input = text.as_bytes();
-        let mut parser = libyaml_safer::Parser::new();
-        parser.set_input(&mut input);
-        parser.by_ref().collect::<Result<Vec<_>, _>>().expect("libyaml reads our own text").len()
     }
 
     proptest! {
@@ -264,7 +255,6 @@ mod tests {
             let text = text(&registries);
             prop_assert!(text.bytes().all(|b| b == b'\n' || (0x20..0x7f).contains(&b)));
             prop_assert_eq!(read(&text), registries);
-            prop_assert!(events(&text) > 0);
         }
     }
 }

@@ -125,7 +125,8 @@ pub(crate) fn document(text: &str) -> Result<Document, Vec<String>> {
             open.pop();
         }
         let path = KeyPath::of(open.iter().map(|(_, key)| key.clone()));
-        let path = if content.starts_with("- ") {
+        let is_item = content.starts_with("- ");
+        let path = if is_item {
             let position = items.entry(path.clone()).or_default();
             *position += 1;
             path.index(*position - 1)
@@ -136,6 +137,7 @@ pub(crate) fn document(text: &str) -> Result<Document, Vec<String>> {
             path.child(key)
         };
         let place = |number: usize| u32::try_from(number + 1).expect("short");
+        let column = column + if is_item { 2 } else { 0 };
         marks.insert(path, Mark { line: place(number), column: place(column) });
     }
     Ok(Document { registries, marks, notes: Vec::new() })
