@@ -80,15 +80,7 @@ impl Decoder {
             unit,
         } = policy;
         match key {
-            "version" => match node.value {
-                Value::Integer(1) => {}
-                Value::Integer(other) => self.report(
-                    node.at,
-                    path,
-                    format!("version {other} is not known here: this release reads version 1 only; write `version: 1`, or install the release that knows version {other}"),
-                ),
-                _ => self.wrong(node, path, "the number 1"),
-            },
+            "version" => self.version(node, path),
             "mode" => self.word(
                 node,
                 path,
@@ -97,12 +89,9 @@ impl Decoder {
             ),
             "adopt" => self.word(node, path, &[("refuse", Adopt::Refuse), ("replace", Adopt::Replace)], adopt),
             "pause" => self.flag(node, path, pause),
-            "order" => self.word(
-                node,
-                path,
-                &[("canary", Order::Canary), ("servers-first", Order::ServersFirst)],
-                order,
-            ),
+            "order" => {
+                self.word(node, path, &[("canary", Order::Canary), ("servers-first", Order::ServersFirst)], order)
+            }
             "maxUnavailable" => self.max_unavailable(node, path, max_unavailable),
             "settle" => self.duration(node, path, Duration::from_millis(1), 10 * MINUTE, settle),
             "windows" => {
@@ -117,6 +106,19 @@ impl Decoder {
             "unit" => self.unit(node, path, unit),
             // `mapping` lets only KEYS through; a key that were forgotten above fails the test of all keys.
             _ => self.report(node.at, path, "is not decoded".to_owned()),
+        }
+    }
+
+    fn version(&mut self, node: &Node, path: &KeyPath) {
+        let Value::Integer(version) = node.value else {
+            self.wrong(node, path, "the number 1");
+            return;
+        };
+        if version != 1 {
+            let problem = format!(
+                "version {version} is not known here: this release reads version 1 only; write `version: 1`, or install the release that knows version {version}"
+            );
+            self.report(node.at, path, problem);
         }
     }
 
@@ -186,10 +188,7 @@ impl Decoder {
     }
 
     fn clock(&mut self, node: &Node, path: &KeyPath) -> Option<Clock> {
-        let clock = match &node.value {
-            Value::Text(text) => Clock::parse(text),
-            _ => None,
-        };
+        let clock = node.text().and_then(Clock::parse);
         if clock.is_none() {
             self.report(node.at, path, "must be a time of day as `\"02:00\"`, up to `\"24:00\"`, in quotes".to_owned());
         }
@@ -240,9 +239,9 @@ impl Decoder {
                 continue;
             }
             for (path, node) in self.list(node, &path) {
-                match &node.value {
-                    Value::Text(image) if is_image(image) => images.push(image.clone()),
-                    _ => self.report(
+                match node.text().filter(|image| is_image(image)) {
+                    Some(image) => images.push(image.to_owned()),
+                    None => self.report(
                         node.at,
                         &path,
                         "must be an image with its registry and tag, such as `registry.example.com/team/app:1`".into(),
@@ -257,11 +256,10 @@ impl Decoder {
             let (mut namespace, mut name) = (None, None);
             let errors = self.errors.len();
             for (key, path, node) in self.mapping(node, &path, &["namespace", "name"]) {
-                match &node.value {
-                    Value::Text(text) if is_object_name(text) && (key == "name" || !text.contains('.')) => {
-                        *(if key == "name" { &mut name } else { &mut namespace }) = Some(text.clone());
-                    }
-                    _ => self.report(node.at, &path, "must be a Kubernetes name (a-z, 0-9, `-`)".to_owned()),
+                let is_name = |text: &&str| is_object_name(text) && (key == "name" || !text.contains('.'));
+                match node.text().filter(is_name) {
+                    Some(text) => *(if key == "name" { &mut name } else { &mut namespace }) = Some(text.to_owned()),
+                    None => self.report(node.at, &path, "must be a Kubernetes name (a-z, 0-9, `-`)".to_owned()),
                 }
             }
             match (namespace, name) {
@@ -285,19 +283,15 @@ impl Decoder {
 
     fn unit(&mut self, node: &Node, path: &KeyPath, to: &mut String) {
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@' | b':' | b'\\');
-        match &node.value {
-            Value::Text(text) if text.len() < 256 && !text.starts_with('-') && text.bytes().all(is_allowed) => {
-                text.clone_into(to);
-            }
-            _ => self.report(node.at, path, "must be the name of a systemd unit, such as `k3s-agent`".to_owned()),
+        let is_unit = |text: &&str| text.len() < 256 && !text.starts_with('-') && text.bytes().all(is_allowed);
+        match node.text().filter(is_unit) {
+            Some(text) => text.clone_into(to),
+            None => self.report(node.at, path, "must be the name of a systemd unit, such as `k3s-agent`".to_owned()),
         }
     }
 
     fn word<T: Copy>(&mut self, node: &Node, path: &KeyPath, words: &[(&str, T)], to: &mut T) {
-        let text = match &node.value {
-            Value::Text(text) => text.as_str(),
-            _ => "",
-        };
+        let text = node.text().unwrap_or_default();
         match words.iter().find(|(word, _)| *word == text) {
             Some((_, value)) => *to = *value,
             None => {
@@ -310,10 +304,11 @@ impl Decoder {
     }
 
     fn flag(&mut self, node: &Node, path: &KeyPath, to: &mut bool) {
-        match node.value {
-            Value::Bool(value) => *to = value,
-            _ => self.wrong(node, path, "`true` or `false`, without quotes"),
-        }
+        let Value::Bool(value) = node.value else {
+            self.wrong(node, path, "`true` or `false`, without quotes");
+            return;
+        };
+        *to = value;
     }
 
     /// The entries of a list; nothing at all is an empty one.
@@ -321,7 +316,7 @@ impl Decoder {
         match &node.value {
             Value::List(items) => items.iter().enumerate().map(|(at, item)| (path.index(at), item)).collect(),
             Value::Null => Vec::new(),
-            _ => {
+            Value::Bool(_) | Value::Integer(_) | Value::Float | Value::Text(_) | Value::Map(_) => {
                 self.wrong(node, path, "a list");
                 Vec::new()
             }

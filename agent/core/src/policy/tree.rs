@@ -29,6 +29,16 @@ pub(super) enum Value {
     Map(Vec<(String, Mark, Node)>),
 }
 
+impl Node {
+    /// The text, if one stands there.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+}
+
 impl Value {
     /// What a person calls it.
     pub fn kind(&self) -> &'static str {
