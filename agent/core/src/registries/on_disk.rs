@@ -1,7 +1,7 @@
 //! Reads a `registries.yaml` exactly as k3s does: `rancher/wharfie` v0.7.1 with `gopkg.in/yaml.v2` v2.4.0, not strict.
 
 use super::decode::{Decoded, decode};
-use super::document::{Document, KeyPath, Mark};
+use super::document::{Document, KeyPath, Mark, Note};
 use crate::yaml;
 
 /// What k3s makes of a file.
@@ -22,6 +22,8 @@ pub struct Rejection {
     pub at: Option<Mark>,
     /// What is wrong. Keys may be named, values never.
     pub what: String,
+    /// What was passed over where the file could be read.
+    pub notes: Vec<Note>,
 }
 
 impl std::fmt::Display for Rejection {
@@ -40,7 +42,9 @@ pub fn read(bytes: &[u8]) -> OnDisk {
     }
     let tree = match yaml::parse(bytes) {
         Ok(tree) => tree,
-        Err(fault) => return OnDisk::Rejected(Rejection { at: Some(fault.at), what: fault.what.to_owned() }),
+        Err(fault) => {
+            return OnDisk::Rejected(Rejection { at: Some(fault.at), what: fault.what.to_owned(), notes: Vec::new() });
+        }
     };
     let Decoded { registries, marks, notes, problems, doubt } = decode(&tree);
     if let Some(problem) = problems.first() {
@@ -49,7 +53,7 @@ pub fn read(bytes: &[u8]) -> OnDisk {
         } else {
             format!("{}: {}", problem.path, problem.what)
         };
-        return OnDisk::Rejected(Rejection { at: Some(problem.at), what });
+        return OnDisk::Rejected(Rejection { at: Some(problem.at), what, notes });
     }
     match doubt {
         Some(why) => OnDisk::CannotTell(why.to_owned()),
@@ -73,7 +77,7 @@ mod tests {
 
     fn rejection(text: &str) -> String {
         match read(text.as_bytes()) {
-            OnDisk::Rejected(Rejection { at: Some(at), what }) => format!("{at}: {what}"),
+            OnDisk::Rejected(Rejection { at: Some(at), what, notes: _ }) => format!("{at}: {what}"),
             other => panic!("{text}: {other:?}"),
         }
     }
