@@ -43,13 +43,13 @@ pub(super) fn check(view: &View<'_>, out: &mut Findings<'_>) {
 
 fn without_endpoint(view: &View<'_>, host: &str, has_rewrites: bool, out: &mut Findings<'_>) {
     let path = KeyPath::of(["mirrors", host]);
-    let settings = view.context.settings;
+    let settings = &view.context.settings;
     if has_rewrites {
         let message = "k3s applies rewrites to endpoints only, and this mirror has none: nothing is rewritten; list the \
                        upstream itself as `endpoint` (and not last, or with `:443`), if its names are to be rewritten";
         out.add(rules::REWRITE_WITHOUT_ENDPOINT, path.child("rewrite"), message);
     }
-    if !settings.embedded_registry {
+    if settings.embedded.is_none() {
         let consequence = if settings.disable_default_endpoint {
             "k3s writes nothing for it, so images are pulled from the upstream although default endpoints are disabled"
         } else {
@@ -67,9 +67,9 @@ fn without_endpoint(view: &View<'_>, host: &str, has_rewrites: bool, out: &mut F
 /// and where the default endpoint is disabled.
 fn check_default(view: &View<'_>, endpoint: &Endpoint<'_>, address: &Address, out: &mut Findings<'_>) {
     let registries = view.registries;
-    let settings = view.context.settings;
+    let settings = &view.context.settings;
     let is_meant =
-        registries.mirrors.contains_key(WILDCARD) || settings.embedded_registry || settings.disable_default_endpoint;
+        registries.mirrors.contains_key(WILDCARD) || settings.embedded.is_some() || settings.disable_default_endpoint;
     let Some(default) = Address::of(endpoint.mirror).ok().filter(|default| default.url == address.url) else { return };
     let has_rewrites = registries.mirrors.get(endpoint.mirror).is_some_and(|mirror| !mirror.rewrites.is_empty());
     let message = match (has_rewrites, endpoint.is_last) {
@@ -82,6 +82,9 @@ fn check_default(view: &View<'_>, endpoint: &Endpoint<'_>, address: &Address, ou
              rewritten names; move it to the end of the list or leave it out, since k3s asks the upstream last anyway"
         }
         (false, _) if is_meant => return,
+        (false, true) if endpoint.position == 0 => {
+            "it is the registry's own address and the mirror's only endpoint, so the mirror has no effect; leave it out"
+        }
         (false, true) => {
             "it is the registry's own address, which k3s asks last anyway: the line has no effect; leave it out"
         }
@@ -151,7 +154,9 @@ pub(super) mod tests {
             ([own, other], true, "applies the rewrites to it too"),
             ([other, own], false, "no effect"),
             ([own, other], false, "before other endpoints"),
+            ([own, ""], false, "the mirror has no effect"),
         ] {
+            let endpoints: Vec<&str> = endpoints.into_iter().filter(|text| !text.is_empty()).collect();
             let file = file().mirror("docker.io", &endpoints);
             let file = if has_rewrites { file.rewrite("docker.io", "^a", "b") } else { file };
             let message = file.message(rules::ENDPOINT_IS_DEFAULT);

@@ -7,6 +7,7 @@ use super::document::Document;
 use super::document::KeyPath;
 use super::document::Mark;
 use super::finding::Finding;
+use crate::runtime::settings::Settings;
 
 mod credentials;
 mod endpoints;
@@ -17,12 +18,15 @@ mod names;
 mod overlap;
 mod placeholder;
 mod placement;
+mod rejected;
 mod rewrites;
 pub mod rules;
 mod structure;
 mod tls;
 mod view;
 mod wildcard;
+
+pub use rejected::lint_rejected;
 
 use rules::Rule;
 use view::View;
@@ -36,26 +40,6 @@ pub struct Context {
     pub source: Source,
     /// What is known about the TLS files it names.
     pub files: FileFacts,
-}
-
-/// The flags of k3s that change what a file means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// `--disable-default-registry-endpoint`.
-    pub disable_default_endpoint: bool,
-    /// `--embedded-registry`.
-    pub embedded_registry: bool,
-    /// Who reads the file.
-    pub program: Program,
-}
-
-/// Who reads the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// k3s.
-    K3s,
-    /// RKE2.
-    Rke2,
 }
 
 /// Where a file comes from.
@@ -102,9 +86,7 @@ pub fn lint(document: &Document, context: &Context) -> Vec<Finding> {
     tls::check(&view, &mut out);
     rewrites::check(&view, &mut out);
     wildcard::check(&view, &mut out);
-    let mut list = out.list;
-    list.sort_by(|a, b| (a.at, a.rule, &a.path, &a.message).cmp(&(b.at, b.rule, &b.path, &b.message)));
-    list
+    out.sorted()
 }
 
 /// What was found so far.
@@ -122,6 +104,12 @@ impl Findings<'_> {
     /// For what the model does not hold.
     fn add_at(&mut self, rule: Rule, path: KeyPath, at: Mark, message: impl Into<String>) {
         self.push(rule, path, Some(at), message.into());
+    }
+
+    fn sorted(self) -> Vec<Finding> {
+        let Self { document: _, mut list } = self;
+        list.sort_by(|a, b| (a.at, a.rule, &a.path, &a.message).cmp(&(b.at, b.rule, &b.path, &b.message)));
+        list
     }
 
     fn push(&mut self, rule: Rule, path: KeyPath, at: Option<Mark>, message: String) {

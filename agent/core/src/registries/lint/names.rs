@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 
 use super::Findings;
-use super::Program;
-use super::Settings;
 use super::placeholder;
 use super::rules;
 use super::view::Address;
@@ -49,13 +47,9 @@ fn check_endpoint(view: &View<'_>, endpoint: &Endpoint<'_>, address: &Address, o
         out.add(rules::ENDPOINT_CLUSTER_NAME, endpoint.path(), message);
     } else if is_loopback(host) {
         let port = port.as_ref().and_then(|port| port.parse::<u16>().ok());
-        let Settings { disable_default_endpoint: _, embedded_registry, program } = view.context.settings;
-        // The embedded registry listens on every node, on the supervisor's port.
-        let supervisor = match program {
-            Program::K3s => 6443,
-            Program::Rke2 => 9345,
-        };
-        let is_embedded = embedded_registry && port == Some(supervisor);
+        // The embedded registry listens on every node.
+        let is_embedded =
+            view.context.settings.embedded.as_ref().is_some_and(|own| own.mirror_addr == address.registry);
         if !is_embedded && !port.is_some_and(|port| NODE_PORTS.contains(&port)) {
             let message = "on each node this is the node itself, so it works only where a registry listens on every node; \
                            for one inside the cluster write its NodePort (`http://127.0.0.1:30080`), for one elsewhere its \
@@ -83,7 +77,7 @@ fn check_key(view: &View<'_>, section: &str, key: &str, out: &mut Findings<'_>) 
              HTTP (`http://10.43.0.50{port}`), and put credentials and TLS settings under the endpoint's host and port"
         );
         out.add(rules::CLUSTER_NAME_WITHOUT_MIRROR, KeyPath::of([section, key]), message);
-    } else if is_loopback(host) && !view.context.settings.embedded_registry {
+    } else if is_loopback(host) && view.context.settings.embedded.is_none() {
         let message = format!(
             "on each node this is the node itself, where nothing listens on that port unless you put it there \
              (`connection refused`); for a registry inside the cluster add a mirror of this name with its NodePort \

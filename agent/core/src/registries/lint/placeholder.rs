@@ -17,12 +17,16 @@ pub(super) fn is_credential(text: &str) -> bool {
         || is_blank
         || is_angled
         || between(text, "${", "}").is_some()
+        || between(text, "$(", ")").is_some()
         || between(text, "{{", "}}").is_some()
         || word(text) == Some(text)
 }
 
 fn braced(text: &str) -> Option<&str> {
-    between(text, "${", "}").or_else(|| between(text, "{{", "}}")).or_else(|| between(text, "<", ">"))
+    between(text, "${", "}")
+        .or_else(|| between(text, "$(", ")"))
+        .or_else(|| between(text, "{{", "}}"))
+        .or_else(|| between(text, "<", ">"))
 }
 
 fn between<'t>(text: &'t str, open: &str, close: &str) -> Option<&'t str> {
@@ -43,8 +47,10 @@ fn variable(text: &str) -> Option<&str> {
 fn word(text: &str) -> Option<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').find(|part| {
         let is_capital = part.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        let is_framed = part.len() > 4 && part.starts_with("__") && part.ends_with("__");
         let is_joined = part.trim_matches('_').contains('_') && part.bytes().any(|b| b.is_ascii_uppercase());
-        is_capital && (is_joined || matches!(*part, "PORT" | "HOST" | "HOSTNAME" | "IP" | "DOMAIN" | "REGISTRY"))
+        is_capital
+            && (is_joined || is_framed || matches!(*part, "PORT" | "HOST" | "HOSTNAME" | "IP" | "DOMAIN" | "REGISTRY"))
     })
 }
 
@@ -62,6 +68,8 @@ mod tests {
             ("https://<registry host>:5000", "<registry host>"),
             ("https://YOUR_NODE_IP:30009", "YOUR_NODE_IP"),
             ("https://m.example.com:PORT", "PORT"),
+            ("http://$(hostname -i):5000", "$(hostname -i)"),
+            ("http://__HOST__:5000", "__HOST__"),
         ] {
             assert_eq!(in_address(text), Some(found), "{text}");
         }
@@ -81,7 +89,8 @@ mod tests {
         for text in ["robot$k9s", "$ecret", "p@$$w0rd", "a<b>c", "xx", "admin", "", "$1", "A_B-c"] {
             assert!(!is_credential(text), "{text}");
         }
-        for text in ["$DOCKER_TOKEN", "${auth}", "{{ token }}", "<token>", "xxxx", "****", "YOUR_TOKEN"] {
+        for text in ["$DOCKER_TOKEN", "${auth}", "$(cat token)", "{{ token }}", "<token>", "xxxx", "****", "YOUR_TOKEN"]
+        {
             assert!(is_credential(text), "{text}");
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn check(view: &View<'_>, out: &mut Findings<'_>) {
 }
 
 fn config_empty(view: &View<'_>, key: &str, path: KeyPath, out: &mut Findings<'_>) {
-    let settings = view.context.settings;
+    let settings = &view.context.settings;
     let message = if settings.disable_default_endpoint && view.registries.mirrors.contains_key(key) {
         "the entry says nothing, and yet it keeps the upstream as default endpoint although default endpoints are \
          disabled; leave it out"

@@ -23,6 +23,7 @@ macro_rules! rules {
 
 rules! {
     // The whole file.
+    UNREADABLE = Error "unreadable";
     LINE_TOO_LONG = Error "line-too-long";
     UNKNOWN_KEY = Warning "unknown-key";
     DOUBLED_KEY = Warning "doubled-key";

@@ -8,6 +8,8 @@ use crate::registries::document::NoteKind;
 use crate::registries::finding::Severity;
 use crate::registries::model::Auth;
 use crate::registries::model::Tls;
+use crate::runtime::settings::EmbeddedRegistry;
+use crate::runtime::settings::Program;
 
 /// A document and what is known around it: on disk, of k3s, without flags.
 #[derive(Clone, Debug)]
@@ -17,7 +19,7 @@ pub(crate) struct Subject {
 }
 
 pub(crate) fn file() -> Subject {
-    let settings = Settings { disable_default_endpoint: false, embedded_registry: false, program: Program::K3s };
+    let settings = Settings::plain(Program::K3s);
     Subject {
         document: Document::default(),
         context: Context { settings, source: Source::OnDisk, files: FileFacts::new() },
@@ -90,7 +92,7 @@ impl Subject {
     }
 
     pub(crate) fn embedded(mut self) -> Self {
-        self.context.settings.embedded_registry = true;
+        self.context.settings.embedded = Some(EmbeddedRegistry { mirror_addr: "127.0.0.1:6443".to_owned() });
         self
     }
 
@@ -141,7 +143,7 @@ fn every_rule_has_a_mistake_that_it_names_and_a_near_miss() {
         wildcard::tests::cases(),
     ]
     .concat();
-    let shown: BTreeSet<&str> = cases.iter().map(|(rule, _, _)| rule.id).collect();
+    let shown: BTreeSet<&str> = cases.iter().map(|(rule, _, _)| rule.id).chain([rules::UNREADABLE.id]).collect();
     let all: BTreeSet<&str> = rules::ALL.iter().map(|rule| rule.id).collect();
     assert_eq!(shown, all);
 }
