@@ -64,6 +64,14 @@ impl Level {
         }
     }
 
+    /// An unknown key as it may be shown. `{password:hunter2}`, with the space forgotten, is a single key.
+    pub(super) fn shown(self, key: &str) -> String {
+        match (self, key.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))) {
+            (Self::Auth, Some(end)) => format!("{}…", &key[..end]),
+            (Self::Auth, None) | (Self::Top | Self::Mirror | Self::Config | Self::Tls, _) => key.to_owned(),
+        }
+    }
+
     /// The key of this level that was probably meant by a word that is none.
     pub(super) fn meant(self, word: &str) -> Option<&'static str> {
         let letters: String =

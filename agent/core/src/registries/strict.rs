@@ -192,6 +192,10 @@ mod tests {
                 r#"line 1, column 22: configs.a.auth.token: unknown key; did you mean "identity_token"?"#,
             ),
             (
+                "configs: {a: {auth: {password:hunter2}}}",
+                r#"line 1, column 22: configs.a.auth."password…": unknown key; did you mean "password"?"#,
+            ),
+            (
                 "configs: {a: {tls: {caFile: x}}}",
                 r#"line 1, column 21: configs.a.tls.caFile: unknown key; did you mean "ca_file"?"#,
             ),
@@ -285,6 +289,7 @@ mod tests {
             "mirrors: {https://u:canary@h: }\nmirrors: {https://u:canary@h: {endpoints: }}",
             "configs: {a: {tls: {insecure_skip_verify: canary}}}",
             "auths: {a: {username: canary}}",
+            "configs: {a: {auth: {username: u, password:canary}}}",
         ] {
             let errors = parse(text).expect_err("it is wrong");
             for error in errors {

@@ -1,5 +1,5 @@
 //! Reading YAML: the dialect of `gopkg.in/yaml.v2`, through which k3s reads `registries.yaml`, and what other parsers
-//! share.
+//! share. Why no library does it is argued in `docs/adr/0001-reading-yaml.md`.
 
 mod nearest;
 mod node;

@@ -161,7 +161,9 @@ trait Struct: Default {
             let at = decoder.tree.node(*key_id).at;
             if !Self::LEVEL.keys().contains(&key.as_str()) {
                 // Its value is not even looked at.
-                decoder.note(NoteKind::UnknownKey { nearest: Self::LEVEL.meant(&key) }, &path, at);
+                let shown = Self::LEVEL.shown(&key);
+                let nearest = Self::LEVEL.meant(&shown);
+                decoder.note(NoteKind::UnknownKey { nearest }, &path.parent().child(shown), at);
                 continue;
             }
             seen.key(decoder, &key, &path, *key_id);
