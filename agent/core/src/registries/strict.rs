@@ -135,7 +135,11 @@ fn of_note(note: Note, registries: &Registries) -> InputError {
     let Note { kind, path, at } = note;
     let kind = match kind {
         NoteKind::UnknownKey { nearest } => {
-            let belongs = path.keys().last().and_then(|key| Level::place_of(key));
+            let belongs = match path.keys() {
+                [host] if host == "*" || host.contains(['.', ':']) => Some("under mirrors or configs, indented"),
+                [.., key] => Level::place_of(key),
+                [] => None,
+            };
             InputErrorKind::UnknownKey { nearest, belongs }
         }
         NoteKind::DoubledKey => InputErrorKind::DoubledKey,
@@ -186,6 +190,10 @@ mod tests {
                 r#"line 4, column 5: mirrors."docker.io".endpoints: unknown key; did you mean "endpoint"?"#,
             ),
             ("mirrros: {}", r#"line 1, column 1: mirrros: unknown key; did you mean "mirrors"?"#),
+            (
+                "mirrors:\ndocker.io:\n  endpoint: [x]\n",
+                r#"line 2, column 1: "docker.io": unknown key; it belongs under mirrors or configs, indented"#,
+            ),
             ("x-tls: {}", r#"line 1, column 1: "x-tls": unknown key; k3s would ignore it, remove it"#),
             (
                 "configs: {a: {auth: {token: x}}}",
