@@ -64,6 +64,10 @@ const WORDS: &[&str] = &[
     "!x",
 ];
 
+/// Words that are right everywhere.
+const PLAIN: &[&str] =
+    &["docker.io", "a.example:5000", "https://m.example", "yes", "true", "~", "007", "é", "a b", "p/$1", "null"];
+
 const PIECES: &[&str] = &[
     "&a ",
     "*a",
@@ -148,6 +152,11 @@ const PIECES: &[&str] = &[
     "\u{1f600}",
 ];
 
+/// A word, seldom one that means something else without quotes.
+fn word(random: &mut Random) -> &'static str {
+    if random.once_in(12) { random.pick(WORDS) } else { random.pick(PLAIN) }
+}
+
 /// Grows a file: mostly right, in many ways of writing.
 pub struct Grower<'r> {
     random: &'r mut Random,
@@ -158,13 +167,15 @@ impl<'r> Grower<'r> {
     /// A new file.
     pub fn file(random: &mut Random) -> Vec<u8> {
         let mut grower = Grower { random: &mut *random, out: String::new() };
-        if grower.random.once_in(8) {
+        if grower.random.once_in(2) {
             let head = grower.random.pick(&[
                 "---\n",
                 "# c\n",
                 "%YAML 1.1\n---\n",
                 "\u{feff}",
                 "x: &a {endpoint: [e]}\n",
+                "x: &a {endpoint: [e]}\ny: &b {rewrite: {p: q}}\n",
+                "x: &a {ca_file: e}\n",
                 "x: &a {auth: {username: u}}\n",
                 "--- # c\n",
                 "\n\n",
@@ -189,8 +200,8 @@ impl<'r> Grower<'r> {
         let key = self.dressed(key);
         self.out += &key;
         self.out += self.random.pick(&[":", ":", ":", ":", " :", ": # c", ": &a", ": !x"]);
-        let (step, has_alias) = (1 + self.random.below(4), self.random.once_in(20));
-        if has_alias {
+        let (step, is_alias) = (1 + self.random.below(4), self.random.once_in(40));
+        if is_alias || (depth > 1 && key == "<<" && !self.random.once_in(4)) {
             self.out += " *a\n";
             return;
         }
@@ -226,7 +237,8 @@ impl<'r> Grower<'r> {
         if self.random.once_in(6) {
             let pairs: Vec<String> = (0..count)
                 .map(|_| {
-                    let (key, value) = (self.random.pick(keys), self.flow(2));
+                    let key = self.random.pick(keys);
+                    let value = if self.random.once_in(8) { self.flow(2) } else { self.fitting(key, depth) };
                     format!("{key}: {value}")
                 })
                 .collect();
@@ -257,10 +269,26 @@ impl<'r> Grower<'r> {
         }
     }
 
+    /// A value of the right type, in one line.
+    fn fitting(&mut self, key: &str, depth: usize) -> String {
+        let word = word(self.random);
+        let word = self.dressed(word);
+        match (depth, key) {
+            (_, "<<") => "*a".to_owned(),
+            (_, "endpoint") => format!("[{word}, x]"),
+            (_, "rewrite") => format!("{{x: {word}}}"),
+            (_, "tls") => format!("{{ca_file: {word}, insecure_skip_verify: on}}"),
+            (3, "auth") => format!("{{username: {word}, password: ''}}"),
+            (2, _) => format!("{{endpoint: [{word}], tls: {{}}}}"),
+            (_, "insecure_skip_verify") => "true".to_owned(),
+            _ => word,
+        }
+    }
+
     /// A value in brackets, or none.
     fn flow(&mut self, depth: usize) -> String {
         if depth == 0 || self.random.once_in(2) {
-            let word = self.random.pick(WORDS);
+            let word = word(self.random);
             return self.dressed(word);
         }
         let items: Vec<String> = (0..self.random.below(3)).map(|_| self.flow(depth - 1)).collect();
@@ -276,7 +304,7 @@ impl<'r> Grower<'r> {
 
     fn value(&mut self, indent: usize) {
         let pad = " ".repeat(indent + 2);
-        let word = self.random.pick(WORDS);
+        let word = word(self.random);
         let value = match self.random.below(8) {
             0 => format!("{}\n{pad}{word}\n", self.random.pick(&["|", ">", "|-", ">+", "|2", ">-\n"])),
             1 => format!("{word}\n{pad}{word}\n"),
@@ -298,10 +326,10 @@ impl<'r> Grower<'r> {
     }
 }
 
-/// Changes a file in one to six places.
+/// Changes a file in one to four places.
 pub fn mutate(random: &mut Random, text: &[u8], other: &[u8]) -> Vec<u8> {
     let mut bytes = text.to_vec();
-    for _ in 0..1 + random.below(6) {
+    for _ in 0..1 + random.below(4) {
         let at = random.below(bytes.len() + 1);
         match random.below(14) {
             0..=4 => {

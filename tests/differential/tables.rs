@@ -47,8 +47,7 @@ fn encodings() -> Vec<Vec<u8>> {
         b"\x00".to_vec(),
         b"a\xc3".to_vec(),
         // Behind a second mark each line loses its first character, until the reader's window moves on.
-        [b"\xef\xbb\xbf\xef\xbb\xbf", text.as_bytes(), "  h: {endpoint: [x]}\n".repeat(200).as_bytes()].concat(),
-        [b"\xef\xbb\xbf\xef\xbb\xbf", "\nx: y\n".repeat(200).as_bytes(), b"xmirrors: {a: }\nmirrors: {b: }\n"].concat(),
+        format!("\u{feff}\u{feff}\n#mirrors: {{a: }}\n{}#mirrors: {{b: }}\n", "#\n".repeat(400)).into_bytes(),
     ];
     // What is no text behind the first document may go unseen, portion by portion.
     for length in (470..530).chain([0, 400, 600, 1020, 1024, 1100, 2000]) {
@@ -73,14 +72,16 @@ fn aliases() -> Vec<Vec<u8>> {
         format!("x: &x {{endpoint: [a, b, c, d, e, f]}}\nmirrors:\n{uses}").into_bytes()
     };
     // The borders of what yaml.v2 calls excessive: nearly all of 1000 steps, and a little less of 400,000.
-    let share = |entries: usize, uses: usize| {
+    let share = |entries: usize, uses: usize, others: usize| {
         let rewrites: String = (0..entries).map(|number| format!("a{number}: b, ")).collect();
+        let others: String = (0..others).map(|host| format!("  o{host}:\n")).collect();
         let uses: String = (0..uses).map(|host| format!("  h{host}: *x\n")).collect();
-        format!("x: &x {{rewrite: {{{rewrites}}}}}\nmirrors:\n{uses}").into_bytes()
+        format!("x: &x {{rewrite: {{{rewrites}}}}}\nmirrors:\n{others}{uses}").into_bytes()
     };
     let mut inputs = vec![laughs.into_bytes(), many(10), many(120), many(2000), many(9000)];
-    inputs.extend((485..505).map(|entries| share(entries, 1)));
-    inputs.extend([share(60, 3300), share(60, 3500)]);
+    inputs.extend((485..505).map(|entries| share(entries, 1, 0)));
+    inputs.extend((0..12).map(|others| share(600, 1, others)));
+    inputs.extend([share(60, 3385, 0), share(60, 3405, 0)]);
     inputs
 }
 
