@@ -5,7 +5,8 @@ use crate::inputs::{HOST_ANNOTATION, IGNORE_LABEL, NAMESPACE, ObjectId};
 use crate::policy::SecretName;
 use crate::registries::document::Mark;
 use crate::registries::model::{Auth, Tls};
-use crate::registries::testing::{auth, document};
+use crate::registries::strict;
+use crate::registries::testing::auth;
 
 const CANARY: &str = "canary-hunter2";
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
@@ -74,7 +75,7 @@ impl Case {
             known_credential_hosts: &self.known,
             known_file_hosts: &self.known_file,
         };
-        let outcome = merge(inputs, &self.policy, &context, document);
+        let outcome = merge(inputs, &self.policy, &context, strict::parse);
         let debug = format!("{outcome:?}");
         assert!(!debug.contains(CANARY), "{debug}");
         outcome

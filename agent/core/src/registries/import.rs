@@ -169,7 +169,8 @@ mod tests {
     use crate::policy::Policy;
     use crate::registries::document::Mark;
     use crate::registries::model::{Mirror, Tls};
-    use crate::registries::testing::{auth, document, plausible, registries};
+    use crate::registries::strict;
+    use crate::registries::testing::{auth, plausible, registries};
 
     #[derive(Deserialize)]
     struct Manifest {
@@ -224,7 +225,7 @@ mod tests {
             known_credential_hosts: &BTreeMap::new(),
             known_file_hosts: &BTreeSet::new(),
         };
-        merge(&inputs, &Policy::default(), &context, document)
+        merge(&inputs, &Policy::default(), &context, strict::parse)
     }
 
     /// Applied, the manifests give the same file.

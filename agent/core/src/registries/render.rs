@@ -182,6 +182,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::registries::on_disk::{self, OnDisk};
+    use crate::registries::strict;
     use crate::registries::testing::{self, auth, registries};
     use proptest::prelude::*;
 
@@ -254,7 +256,16 @@ mod tests {
         fn whatever_is_written_is_read_back(registries in registries()) {
             let text = text(&registries);
             prop_assert!(text.bytes().all(|b| b == b'\n' || (0x20..0x7f).contains(&b)));
-            prop_assert_eq!(read(&text), registries);
+            prop_assert_eq!(&read(&text), &registries);
+            let strictly = strict::parse(&text).map(|document| document.registries);
+            prop_assert_eq!(strictly.as_ref(), Ok(&registries));
+            match on_disk::read(text.as_bytes()) {
+                OnDisk::Read(document) => {
+                    prop_assert_eq!(document.registries, registries);
+                    prop_assert_eq!(document.notes, vec![]);
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
         }
     }
 }

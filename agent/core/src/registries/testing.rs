@@ -7,7 +7,6 @@ use proptest::option;
 use proptest::prelude::*;
 use serde::Deserialize;
 
-use super::document::{Document, KeyPath, Mark};
 use super::model::{Auth, HostConfig, Mirror, Registries, Tls};
 use crate::secret::Secret;
 
@@ -108,39 +107,6 @@ pub(crate) fn plausible() -> impl Strategy<Value = Registries> {
     let config = (option::of(auth), option::of(tls)).prop_map(|(auth, tls)| HostConfig { auth, tls });
     (btree_map(host(), mirror, 0..4), btree_map(host(), config, 0..4))
         .prop_map(|(mirrors, configs)| Registries { mirrors, configs })
-}
-
-/// Reads a text with the places of the keys, as far as block style goes: stands in for the product's strict reader.
-pub(crate) fn document(text: &str) -> Result<Document, Vec<String>> {
-    let registries = read(text).map_err(|error| vec![error])?;
-    let mut marks = BTreeMap::new();
-    let mut open: Vec<(usize, String)> = Vec::new();
-    let mut items: BTreeMap<KeyPath, usize> = BTreeMap::new();
-    for (number, line) in text.lines().enumerate() {
-        let content = line.trim_start();
-        let column = line.len() - content.len();
-        // The items of a list may stand right below their key.
-        let depth = column + usize::from(content.starts_with("- "));
-        while open.last().is_some_and(|(outer, _)| *outer >= depth) {
-            open.pop();
-        }
-        let path = KeyPath::of(open.iter().map(|(_, key)| key.clone()));
-        let is_item = content.starts_with("- ");
-        let path = if is_item {
-            let position = items.entry(path.clone()).or_default();
-            *position += 1;
-            path.index(*position - 1)
-        } else {
-            let quoted = content.strip_prefix('"').and_then(|rest| rest.split_once('"'));
-            let Some((key, _)) = quoted.or_else(|| content.split_once(':')) else { continue };
-            open.push((column, key.to_owned()));
-            path.child(key)
-        };
-        let place = |number: usize| u32::try_from(number + 1).expect("short");
-        let column = column + if is_item { 2 } else { 0 };
-        marks.insert(path, Mark { line: place(number), column: place(column) });
-    }
-    Ok(Document { registries, marks, notes: Vec::new() })
 }
 
 /// Reads a text with serde: independent of the product's own readers, and as strict as can be.
