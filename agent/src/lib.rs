@@ -6,3 +6,4 @@ pub mod inputs;
 pub mod logging;
 pub mod metrics;
 pub mod tally;
+pub mod host;
