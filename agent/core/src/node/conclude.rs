@@ -8,7 +8,7 @@ use super::evidence::{Answer, Check};
 use super::journal::{Applied, FailedModel, Goal, Inconclusive, Intent, Loaded, Record, Rung, Verdict};
 use super::judge;
 use super::observed::{GuardSeen, Service};
-use super::plan::{Case, Kept, Plan, Step, Wake};
+use super::plan::{Case, Counted, Kept, Plan, Step, Wake};
 use crate::tree::Tree;
 
 /// The third inconclusive verdict for one revision is a failure.
@@ -51,21 +51,27 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
         Goal::Drift(_) => remember(&mut record.restores, clock.wall, RESTORES),
         Goal::Heal(_) => {}
     }
-    if let Some(ordered) = &intent.restart_ordered
-        && ordered.boot_id == clock.boot_id
-    {
-        record.last_restart = Some(clock.boot.saturating_sub(ordered.boot));
-    }
+    let took = intent
+        .restart_ordered
+        .as_ref()
+        .filter(|ordered| ordered.boot_id == clock.boot_id)
+        .map(|ordered| clock.boot.saturating_sub(ordered.boot));
+    record.last_restart = took.or(record.last_restart);
     let files_only = matches!(case.host.service, Service::None);
     let restart_left = files_only && intent.restart;
     let reason = match (files_only, restart_left) {
         (true, true) => "written, files only: a restart is needed and was not done".to_owned(),
         (true, false) => "written, files only".to_owned(),
-        (false, _) => format!("proven by {}", words(&passed(case))),
+        (false, _) => format!("proven by {}; not preflighted", words(&passed(case))),
     };
     let mut plan = Plan::resting(Phase::Current, reason);
     plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
     plan.restart_left = restart_left;
+    plan.counted = Some(match intent.goal {
+        Goal::Apply(_) => Counted::Proven(took),
+        Goal::Drift(_) => Counted::DriftRestored,
+        Goal::Heal(_) => Counted::Healed,
+    });
     // The claim first: if the guard was faster, the earlier file lies there and nothing is proven.
     plan.steps = match case.host.guard {
         GuardSeen::Armed { .. } => vec![Step::ClaimGuard],
@@ -104,6 +110,7 @@ pub(crate) fn undone(case: &Case<'_>, intent: &Intent) -> Plan {
     let mut plan = Plan::resting(phase, reason);
     plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
     plan.failed = (phase == Phase::RolledBack).then(|| intent.goal.revision().to_owned());
+    plan.counted = (phase == Phase::RolledBack).then_some(Counted::RolledBack);
     plan.steps = clear(case);
     plan.steps.push(Step::Record(Box::new(record)));
     plan.wake = Wake::Now;

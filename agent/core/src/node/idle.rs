@@ -8,7 +8,7 @@ use super::conclude::{self, REMEMBERED, RESTORES, passed, remember};
 use super::journal::{Applied, Ask, Goal, Intent, Loaded, Record, Rung};
 use super::judge;
 use super::observed::{Disk, GuardSeen, Service, UnitSeen};
-use super::plan::{Case, Depth, Desired, Kept, PROVING, Plan, STEADY, Step, Wake, Wanted};
+use super::plan::{Case, Counted, Depth, Desired, Kept, PROVING, Plan, STEADY, Step, Wake, Wanted};
 use super::turn::Turn;
 use crate::policy::{Adopt, Drift, Mode};
 use crate::registries::changes;
@@ -136,6 +136,7 @@ fn drift(case: &Case<'_>) -> Option<Plan> {
         let reason = format!("the file was {who}: the last proven one was put back");
         let mut plan = Plan::resting(Phase::Pending, reason).of(&record);
         plan.steps = vec![Step::Replace(previous.clone()), Step::Record(Box::new(record))];
+        plan.counted = Some(Counted::DriftRestored);
         plan.wake = Wake::Now;
         return Some(plan);
     }
@@ -416,7 +417,7 @@ fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect, turn: Tur
     intent.restart = effect >= Effect::Live;
     intent.credential_sources = wanted.credential_sources.clone();
     intent.file_hosts = wanted.file_hosts.clone();
-    let mut plan = Plan::resting(Phase::Applying, format!("replacing the file ({effect})"));
+    let mut plan = Plan::resting(Phase::Applying, format!("replacing the file ({effect}); not preflighted"));
     plan.steps = keep_before(case);
     let Service::Unit(_) = &case.host.service else {
         // No runtime to disturb: written and done, within the same pass.

@@ -103,6 +103,21 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// The runtime would have to be restarted and nobody does it (`--service none`).
     pub restart_left: bool,
+    /// What is counted once the steps are done.
+    pub counted: Option<Counted>,
+}
+
+/// What a plan brings to an end, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// A goal was proven; with a restart, how long it took from the command to the proof.
+    Proven(Option<Duration>),
+    /// A goal failed and an earlier tree is proven again.
+    RolledBack,
+    /// A node that was down on its file got the last proven one.
+    Healed,
+    /// A foreign edit was undone.
+    DriftRestored,
 }
 
 /// When the next pass is due.
@@ -233,6 +248,7 @@ impl Plan {
             effect: None,
             changes: Vec::new(),
             restart_left: false,
+            counted: None,
         }
     }
 

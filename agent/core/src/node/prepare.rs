@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::journal::Record;
-use super::observed::{Installation, Program};
+use super::judge;
+use super::observed::Installation;
 use super::plan::{Desired, Wanted};
 use crate::desired::{self, MergeContext, Outcome, Refusal};
 use crate::digest::Key;
@@ -74,15 +75,7 @@ pub fn prepare(inputs: &Inputs, policy: &Policy, ground: &Ground<'_>) -> Prepare
         let fact = if path.ends_with(".key") { FileFact::Key } else { FileFact::Certificate };
         files.insert(format!("{directory}/{}/{path}", crate::tree::TLS_DIR), fact);
     }
-    let installation = ground.installation;
-    let settings = lint::Settings {
-        disable_default_endpoint: installation.disable_default_endpoint,
-        embedded_registry: installation.embedded_registry.is_some(),
-        program: match installation.program {
-            Program::K3s => lint::Program::K3s,
-            Program::Rke2 => lint::Program::Rke2,
-        },
-    };
+    let settings = judge::settings(ground.installation);
     let mut findings = lint::lint(&ready.document, &lint::Context { settings, source: Source::OurInput, files });
     findings.extend(ready.notes);
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
