@@ -2,10 +2,12 @@
 
 pub mod annotations;
 mod conclude;
+pub mod discovery;
 pub mod evidence;
 mod idle;
 pub mod journal;
 mod judge;
+pub mod logs;
 pub mod observed;
 pub mod plan;
 pub mod prepare;
