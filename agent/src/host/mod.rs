@@ -4,6 +4,7 @@ pub mod clock;
 pub mod command;
 pub mod discover;
 pub mod files;
+pub mod guard;
 pub mod journal;
 pub mod root;
 pub mod runtime;
