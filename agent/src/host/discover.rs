@@ -8,6 +8,7 @@ use agent_core::node::discovery::Unit;
 use agent_core::node::discovery::config_path;
 use agent_core::node::discovery::env_file;
 use agent_core::node::discovery::settings;
+use agent_core::secret::Secret;
 
 use super::root::Root;
 use super::runtime;
@@ -35,7 +36,7 @@ fn candidate(root: &Root, unit: Unit, node_args: Option<&[String]>) -> std::io::
     let more = root.names(&directory)?.into_iter().filter(|name| name.ends_with(".yaml") || name.ends_with(".yml"));
     for path in std::iter::once(path).chain(more.map(|name| format!("{directory}/{name}"))) {
         if let Some(text) = text(root, &path)? {
-            candidate.config.push((path, text));
+            candidate.config.push((path, Secret::new(text)));
         }
     }
     // A file that is no YAML is told by the core; until then there is no data directory to look into.

@@ -25,8 +25,9 @@ pub struct Candidate {
     pub unit: Unit,
     /// Variables of its environment and environment files, as [`env_file`] lets them through.
     pub env: BTreeMap<String, String>,
-    /// The configuration file and those of its `.d`, in the order in which k3s reads them: path and text.
-    pub config: Vec<(String, String)>,
+    /// The configuration file and those of its `.d`, in the order in which k3s reads them: path and text,
+    /// which may hold the cluster's token.
+    pub config: Vec<(String, Secret<String>)>,
     /// What lies in the data directory.
     pub data: Data,
 }

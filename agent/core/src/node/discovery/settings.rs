@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Candidate;
 use super::default_data;
 use crate::node::observed::Program;
+use crate::secret::Secret;
 
 /// Variables that discovery looks at. Others, the cluster's token among them, are never kept.
 const VARIABLES: [&str; 7] = [
@@ -103,9 +104,10 @@ pub fn settings(candidate: &Candidate, node_args: Option<&[String]>) -> Result<S
 
 /// Merges the files as k3s does: a later file's key replaces an earlier one's, `key+` adds to it. Of a list the last
 /// item counts for a flag that takes one value.
-fn merged(files: &[(String, String)]) -> Result<BTreeMap<String, String>, String> {
+fn merged(files: &[(String, Secret<String>)]) -> Result<BTreeMap<String, String>, String> {
     let mut all = BTreeMap::new();
     for (path, text) in files {
+        let text = text.expose();
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             continue;
         }

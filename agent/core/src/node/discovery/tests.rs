@@ -33,7 +33,7 @@ fn one(candidate: Candidate) -> Result<Installation, Unsupported> {
 }
 
 fn with_config(files: &[(&str, &str)]) -> Candidate {
-    let config = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+    let config = files.iter().map(|(path, text)| ((*path).to_owned(), Secret::from(*text))).collect();
     Candidate { config, ..candidate("k3s", &["server"]) }
 }
 
@@ -141,6 +141,14 @@ fn an_agent_learns_of_the_embedded_registry_from_what_k3s_wrote() {
     assert_eq!(one(agent.clone()).unwrap().embedded_registry, None);
     agent.data.certs_d.push("[::1]:6443".to_owned());
     assert_eq!(one(agent).unwrap().embedded_registry.as_deref(), Some("[::1]:6443"));
+}
+
+#[test]
+fn facts_never_show_a_token() {
+    let mut seen = with_config(&[("config.yaml", "token: canary")]);
+    seen.unit.exec.push("--token=canary".to_owned());
+    seen.unit.environment.push("K3S_TOKEN=canary".to_owned());
+    assert!(!format!("{:?}", Facts { candidates: vec![seen], node_args: None }).contains("canary"));
 }
 
 #[test]
