@@ -5,6 +5,7 @@ pub mod command;
 pub mod discover;
 pub mod files;
 pub mod guard;
+pub mod health;
 pub mod journal;
 pub mod root;
 pub mod runtime;

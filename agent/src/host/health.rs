@@ -1,0 +1,216 @@
+//! The checks that a node answers by itself: containerd, kubelet, etcd, and on an agent its supervisor.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::node::evidence::Answer;
+use agent_core::node::evidence::Check;
+use agent_core::node::evidence::Evidence;
+use agent_core::node::observed::Installation;
+use agent_core::node::observed::Program;
+use agent_core::node::observed::Role;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+use super::command::Commands;
+use super::command::Invocation;
+use super::root::Root;
+
+const LIMIT: Duration = Duration::from_secs(3);
+const CRICTL: Duration = Duration::from_secs(8);
+const LONGEST: u64 = 4 << 20;
+const SOCKET: &str = "--runtime-endpoint=unix:///run/k3s/containerd/containerd.sock";
+
+/// Asks all four at once; each has its own short deadline.
+pub async fn evidence(root: &Root, commands: &Commands, installation: &Installation) -> Evidence {
+    let (containerd, kubelet, etcd, supervisor) = tokio::join!(
+        containerd(root, commands, installation),
+        kubelet("127.0.0.1:10248"),
+        async {
+            match installation.has_etcd {
+                true => etcd("127.0.0.1:2381").await,
+                false => Answer::NotApplicable,
+            }
+        },
+        async {
+            match installation.role {
+                Role::Agent => supervisor(root, &installation.data_dir, "127.0.0.1:6444").await,
+                Role::Server => Answer::NotApplicable,
+            }
+        },
+    );
+    Evidence::from([
+        (Check::Containerd, containerd),
+        (Check::Kubelet, kubelet),
+        (Check::Etcd, etcd),
+        (Check::Supervisor, supervisor),
+    ])
+}
+
+async fn containerd(root: &Root, commands: &Commands, installation: &Installation) -> Answer {
+    let data = &installation.data_dir;
+    let (places, first): (Vec<String>, &[&str]) = match installation.program {
+        Program::K3s => {
+            let bins = ["/usr/local/bin/k3s", "/usr/bin/k3s", "/opt/bin/k3s", "/run/current-system/sw/bin/k3s"];
+            let unpacked = format!("{data}/data/current/bin/k3s");
+            (bins.into_iter().map(str::to_owned).chain([unpacked]).collect(), &["crictl"])
+        }
+        Program::Rke2 => (vec![format!("{data}/bin/crictl")], &[]),
+    };
+    let Some(program) = places.iter().find(|path| root.has(path)) else {
+        return Answer::Unknown(format!("the host has no {}", places[0]));
+    };
+    let args = [first, &["--timeout=5s", SOCKET, "version"]].concat();
+    let what = Invocation { program, args: &args, env: &[("K3S_DATA_DIR", data)], timeout: CRICTL };
+    match commands.ask(&what).await {
+        Ok(output) if output.code == Some(0) => Answer::Passed,
+        Ok(_) => Answer::Failed("containerd does not answer crictl".to_owned()),
+        Err(error) => Answer::Unknown(error.to_string()),
+    }
+}
+
+async fn kubelet(address: &str) -> Answer {
+    match get(address, "/healthz").await {
+        Ok((200, _)) => Answer::Passed,
+        Ok((status, _)) => Answer::Failed(format!("kubelet answers {status}")),
+        Err(error) => Answer::Failed(format!("kubelet does not answer on {address}: {error}")),
+    }
+}
+
+async fn etcd(address: &str) -> Answer {
+    match get(address, "/health").await {
+        Ok((200, _)) => {}
+        Ok((status, _)) => return Answer::Failed(format!("etcd answers {status}")),
+        Err(error) => return Answer::Failed(format!("etcd does not answer on {address}: {error}")),
+    }
+    match get(address, "/metrics").await {
+        Ok((200, text)) => member(&text),
+        Ok((status, _)) => Answer::Unknown(format!("etcd's metrics answer {status}")),
+        Err(error) => Answer::Unknown(format!("etcd's metrics do not answer: {error}")),
+    }
+}
+
+/// What etcd's metrics say of its place in the cluster.
+fn member(metrics: &str) -> Answer {
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.trim().parse::<f64>().ok())
+    };
+    match (value("etcd_server_has_leader"), value("etcd_server_is_learner")) {
+        (None, _) => Answer::Unknown("etcd does not say whether it has a leader".to_owned()),
+        (Some(leader), _) if leader < 1.0 => Answer::Failed("etcd has no leader".to_owned()),
+        (Some(_), Some(learner)) if learner >= 1.0 => Answer::Failed("etcd is a learner still".to_owned()),
+        (Some(_), _) => Answer::Passed,
+    }
+}
+
+async fn supervisor(root: &Root, data_dir: &str, address: &str) -> Answer {
+    let path = format!("{data_dir}/agent/server-ca.crt");
+    let config = match root.read(&path, LONGEST) {
+        Ok(Some(pem)) => trust(&pem),
+        Ok(None) => return Answer::Unknown(format!("there is no {path} to verify the supervisor with")),
+        Err(error) => return Answer::Unknown(format!("{path} cannot be read: {error}")),
+    };
+    let Some(config) = config else { return Answer::Unknown(format!("{path} holds no certificate")) };
+    match tokio::time::timeout(LIMIT, get_tls(config, address, "/ping")).await {
+        Ok(Ok((200, _))) => Answer::Passed,
+        Ok(Ok((status, _))) => Answer::Failed(format!("the supervisor answers {status}")),
+        Ok(Err(error)) => Answer::Failed(format!("the supervisor does not answer: {error}")),
+        Err(_) => Answer::Failed("the supervisor does not answer in time".to_owned()),
+    }
+}
+
+fn trust(pem: &[u8]) -> Option<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().ok()?;
+    (added > 0).then(|| builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+async fn get_tls(config: ClientConfig, address: &str, path: &str) -> io::Result<(u16, String)> {
+    let stream = TcpStream::connect(address).await?;
+    let name = address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned();
+    let name = ServerName::try_from(name).map_err(io::Error::other)?;
+    request(TlsConnector::from(Arc::new(config)).connect(name, stream).await?, address, path).await
+}
+
+async fn get(address: &str, path: &str) -> io::Result<(u16, String)> {
+    let asked = async { request(TcpStream::connect(address).await?, address, path).await };
+    tokio::time::timeout(LIMIT, asked).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// HTTP/1.0, so that the answer ends with the connection and never comes in chunks.
+async fn request(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path: &str) -> io::Result<(u16, String)> {
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    stream.flush().await?;
+    let mut answer = Vec::new();
+    let read = stream.take(LONGEST).read_to_end(&mut answer).await;
+    // Some servers close a TLS connection without saying so; what came is the whole answer then.
+    if let Err(error) = read
+        && error.kind() != io::ErrorKind::UnexpectedEof
+    {
+        return Err(error);
+    }
+    let text = String::from_utf8_lossy(&answer);
+    let status = text.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+    let status = status.filter(|_| text.starts_with("HTTP/")).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((status, text.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn answering(text: &'static str, ask: impl AsyncFnOnce(String) -> Answer) -> Answer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serve = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.read(&mut [0; 1024]).await.unwrap();
+                stream.write_all(text.as_bytes()).await.unwrap();
+            }
+        };
+        tokio::select! { answer = ask(address) => answer, () = serve => unreachable!() }
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_passes_only_with_200() {
+        let ask = async |address: String| kubelet(&address).await;
+        assert_eq!(answering("HTTP/1.1 200 OK\r\n\r\nok", ask).await, Answer::Passed);
+        let failed = Answer::Failed("kubelet answers 500".to_owned());
+        assert_eq!(answering("HTTP/1.1 500 x\r\n\r\n", async |address: String| kubelet(&address).await).await, failed);
+        assert!(matches!(kubelet("127.0.0.1:1").await, Answer::Failed(_)));
+    }
+
+    #[test]
+    fn etcd_without_a_leader_or_as_a_learner_fails() {
+        let with =
+            |leader, learner| format!("# x\netcd_server_has_leader {leader}\netcd_server_is_learner {learner}\n");
+        assert_eq!(member(&with(1, 0)), Answer::Passed);
+        assert!(matches!(member(&with(0, 0)), Answer::Failed(_)));
+        assert!(matches!(member(&with(1, 1)), Answer::Failed(_)));
+        assert!(matches!(member(""), Answer::Unknown(_)));
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_cannot_be_verified_is_unknown() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::open(temp.path()).unwrap();
+        assert!(matches!(supervisor(&root, "/d", "127.0.0.1:1").await, Answer::Unknown(_)));
+    }
+}
