@@ -1,6 +1,8 @@
 //! The lint on real people's files, read as k3s reads them: every mistake is named, and a file without one is let
 //! through.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -99,6 +99,8 @@ pub struct Plan {
     pub wanted: Option<String>,
     /// What the desired change costs, where there is one.
     pub effect: Option<Effect>,
+    /// Why it costs that.
+    pub effect_why: String,
     /// The desired change, redacted.
     pub changes: Vec<Change>,
     /// The runtime would have to be restarted and nobody does it (`--service none`).
@@ -246,6 +248,7 @@ impl Plan {
             failed: None,
             wanted: None,
             effect: None,
+            effect_why: String::new(),
             changes: Vec::new(),
             restart_left: false,
             counted: None,
