@@ -1,3 +1,71 @@
 //! The one binary.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use k3s_registry_agent::args::{Cli, Command, LogFormat, Output};
+use k3s_registry_agent::commands::{Answer, Code, agent, apply, diff, import, lint, render};
+use k3s_registry_agent::logging::{self, Format, Lossy};
+use k3s_registry_agent::pass::Chain;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = match cli.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    // A command shows what came of it; only the agent, which runs for ever, says what changes as it goes.
+    let filter = cli.log.as_deref().or((!matches!(cli.command, Command::Agent(_))).then_some("warn"));
+    let lossy = match logging::init(format, filter) {
+        Ok(lossy) => lossy,
+        Err(error) => return fault(&error),
+    };
+    // One thread: the agent waits nearly all the time, and a node may have one slow core.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let code = match runtime {
+        Ok(runtime) => runtime.block_on(run(&cli.command, &lossy)),
+        Err(error) => fault(&error),
+    };
+    lossy.flush(Duration::from_secs(1));
+    code
+}
+
+async fn run(command: &Command, lossy: &Lossy) -> ExitCode {
+    let (answer, output) = match command {
+        Command::Agent(args) => {
+            return match agent::agent(args, lossy).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fault(&error),
+            };
+        }
+        Command::Apply(args) => (apply::apply(args).await.map_err(|error| fault(&error)), args.output),
+        Command::Restore(args) => (apply::restore(args).await.map_err(|error| fault(&error)), args.output),
+        Command::Diff(args) => (diff::diff(args).await.map_err(|error| fault(&error)), args.output),
+        Command::Render(args) => (render::render(args).map_err(|error| fault(&error)), Output::Text),
+        Command::Lint(args) => (lint::lint(args).map_err(|error| fault(&error)), args.output),
+        Command::Import(args) => (import::import(args).map_err(|error| fault(&error)), Output::Text),
+    };
+    match answer {
+        Ok(answer) => show(&answer, output),
+        Err(code) => code,
+    }
+}
+
+fn show(answer: &Answer, output: Output) -> ExitCode {
+    let shown = answer.show(output);
+    // A reader that went away is no fault of what was done.
+    let written = std::io::stdout().lock().write_all(shown.as_bytes());
+    match written {
+        Ok(()) => answer.code.into(),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => answer.code.into(),
+        Err(error) => fault(&error),
+    }
+}
+
+fn fault(error: &dyn std::error::Error) -> ExitCode {
+    // Nothing is left to be done if even this cannot be written.
+    let _ = writeln!(std::io::stderr().lock(), "error: {}", Chain(error));
+    Code::Fault.into()
+}

@@ -71,6 +71,27 @@ impl FilesError {
     }
 }
 
+impl FilesError {
+    /// The cause alone, for a caller that has said the rest.
+    pub fn into_source(self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+        match self {
+            Self::InTheWay { .. } | Self::BadName(_) => None,
+            Self::Io { source, .. } => Some(Box::new(source)),
+        }
+    }
+}
+
+/// Writes a file of ours outside a node's root: manifests, a rendered file. Its directory is made if it is not there.
+pub fn write_file(path: &std::path::Path, bytes: &[u8], mode: u32) -> Result<(), FilesError> {
+    let shown = path.display().to_string();
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(std::path::Path::new("."));
+    std::fs::create_dir_all(parent).map_err(failed("create the directory of", &shown))?;
+    let dir = File::open(parent).map_err(failed("open the directory of", &shown))?;
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| FilesError::BadName(shown.clone()))?;
+    replace(dir.as_fd(), name, &shown, bytes, Like::Mode(mode)).map(drop)
+}
+
 /// Turns an `io::Error` into [`FilesError::Io`].
 pub(crate) fn failed<E: Into<io::Error>>(doing: &'static str, path: &str) -> impl FnOnce(E) -> FilesError {
     move |error| FilesError::Io { doing, path: path.to_owned(), source: error.into() }

@@ -53,6 +53,11 @@ impl Configuration {
         &self.directory
     }
 
+    /// The file, as the host names it.
+    pub fn path(&self) -> String {
+        self.shown(&self.name)
+    }
+
     /// Reads what lies there. What is odd is named and left out of the tree; it is no error.
     pub fn read_tree(&self) -> Result<Disk, FilesError> {
         let mut disk = Disk { tree: Tree::default(), oddity: None, writer: None };

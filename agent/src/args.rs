@@ -1,0 +1,260 @@
+//! The command line. Every flag has its environment name beside it, and its unit in its name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps registries.yaml right on every node of a k3s cluster, from one ConfigMap and Secrets.
+///
+/// Restarts k3s or k3s-agent only when the running configuration would otherwise be wrong, proves it, and undoes it by
+/// itself when it does not hold.
+#[derive(Debug, Parser)]
+#[command(name = "k3s-registry-agent", version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// How log lines are written, to standard error.
+    #[arg(long, global = true, env = "K3S_REGISTRY_AGENT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What is logged, as in RUST_LOG ("debug", "info,k3s_registry_agent=trace").
+    #[arg(long, global = true, env = "K3S_REGISTRY_AGENT_LOG")]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or nothing to do
+  1  a fault: the message says what was being done to what
+  2  input refused: nothing was written, the message says what to do
+  3  the file is written, a restart is needed and was not done (--service none)";
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// JSON.
+    Json,
+}
+
+/// How k3s is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ServiceArg {
+    /// systemd or OpenRC, whichever runs the host.
+    Auto,
+    /// systemd.
+    Systemd,
+    /// OpenRC.
+    Openrc,
+    /// Not at all: only files are written, and what would be restarted is said.
+    None,
+}
+
+/// The sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep this node right, for ever: what the DaemonSet runs.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent agent --inputs /root/registries --root /          without a cluster
+  k3s-registry-agent agent --root /proc/1/root --service auto          in a privileged pod")]
+    Agent(AgentArgs),
+    /// Do one pass from a directory of manifests: the file, and if needed the restart, its proof or its undo.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent apply --inputs examples/ghcr-migration --root ./node     a directory: only files
+  k3s-registry-agent apply --inputs /root/registries --root /                 this node")]
+    Apply(ApplyArgs),
+    /// Show the file that the inputs make, redacted; or write it.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent render --inputs examples/ghcr-migration
+  k3s-registry-agent render --inputs DIR --output registries.yaml              with credentials, mode 0600
+  k3s-registry-agent render --inputs DIR --runtime ./runtime                   what k3s would make of it for containerd")]
+    Render(RenderArgs),
+    /// Show what would change on a node, redacted.
+    #[command(after_help = "Example:\n  k3s-registry-agent diff --inputs DIR --root /")]
+    Diff(DiffArgs),
+    /// Say what is wrong with inputs, or with a plain registries.yaml.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent lint /etc/rancher/k3s/registries.yaml
+  k3s-registry-agent lint --inputs DIR
+
+Every rule: docs/lint.md. Exit code 2 if there is an error.")]
+    Lint(LintArgs),
+    /// Make ConfigMap and Secret manifests out of an existing registries.yaml.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent import /etc/rancher/k3s/registries.yaml --output DIR      files of mode 0600
+  k3s-registry-agent import registries.yaml                                    the ConfigMap; credentials are not shown")]
+    Import(ImportArgs),
+    /// Put back what lay there before us, byte for byte, with a restart if one is needed.
+    #[command(after_help = "Example:\n  k3s-registry-agent restore --root /")]
+    Restore(RestoreArgs),
+}
+
+/// Where the node is.
+#[derive(Args, Debug)]
+pub struct NodeArgs {
+    /// The node's root: "/", "/proc/1/root" in a pod, or a directory that stands for one.
+    #[arg(long, env = "K3S_REGISTRY_AGENT_ROOT", default_value = "/")]
+    pub root: PathBuf,
+    /// How k3s is restarted [default: auto for the root "/", none for any other].
+    #[arg(long, env = "K3S_REGISTRY_AGENT_SERVICE", value_enum)]
+    pub service: Option<ServiceArg>,
+}
+
+/// `agent`.
+#[derive(Args, Debug)]
+pub struct AgentArgs {
+    /// A directory of manifests instead of a cluster, watched.
+    #[arg(long, env = "K3S_REGISTRY_AGENT_INPUTS")]
+    pub inputs: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub node: NodeArgs,
+    /// Name of this Node, in a cluster.
+    #[arg(long, env = "NODE_NAME", required_unless_present = "inputs")]
+    pub node_name: Option<String>,
+    /// Namespace of the inputs.
+    #[arg(long, env = "POD_NAMESPACE", default_value = agent_core::inputs::NAMESPACE)]
+    pub namespace: String,
+    /// Kubeconfig, outside a pod.
+    #[arg(long, env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where /livez, /readyz and /metrics are served; "off" serves none.
+    #[arg(long, env = "K3S_REGISTRY_AGENT_LISTEN", default_value = "127.0.0.1:9617", value_parser = listen)]
+    pub listen: Listen,
+}
+
+/// `--listen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Not at all.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    if text == "off" {
+        return Ok(Listen::Off);
+    }
+    text.parse().map(Listen::At).map_err(|_| "write ADDRESS:PORT, or off".to_owned())
+}
+
+/// `apply`.
+#[derive(Args, Debug)]
+pub struct ApplyArgs {
+    /// A directory of manifests, as one would give it to "kubectl apply -f".
+    #[arg(long, env = "K3S_REGISTRY_AGENT_INPUTS")]
+    pub inputs: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub node: NodeArgs,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `render`.
+#[derive(Args, Debug)]
+pub struct RenderArgs {
+    /// A directory of manifests.
+    #[arg(long, env = "K3S_REGISTRY_AGENT_INPUTS")]
+    pub inputs: PathBuf,
+    /// Write the file there, with credentials, mode 0600.
+    #[arg(long)]
+    pub output: Option<PathBuf>,
+    /// Write there what k3s would make of it: certs.d/HOST/hosts.toml, and the auth tables of config.toml (mode 0600).
+    #[arg(long)]
+    pub runtime: Option<PathBuf>,
+    /// For --runtime: as k3s has it.
+    #[arg(long)]
+    pub disable_default_registry_endpoint: bool,
+    /// For --runtime: the address of the embedded registry on the node ("127.0.0.1:6443").
+    #[arg(long, value_name = "ADDR")]
+    pub embedded_registry: Option<String>,
+}
+
+/// `diff`.
+#[derive(Args, Debug)]
+pub struct DiffArgs {
+    /// A directory of manifests.
+    #[arg(long, env = "K3S_REGISTRY_AGENT_INPUTS")]
+    pub inputs: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub node: NodeArgs,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `lint`.
+#[derive(Args, Debug)]
+pub struct LintArgs {
+    /// A plain registries.yaml, judged as k3s reads it; "-" is standard input.
+    #[arg(required_unless_present = "inputs", conflicts_with = "inputs")]
+    pub file: Option<PathBuf>,
+    /// A directory of manifests, judged as ours.
+    #[arg(long)]
+    pub inputs: Option<PathBuf>,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `import`.
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// An existing registries.yaml.
+    pub file: PathBuf,
+    /// A directory to write the manifests to (mode 0600: one of them holds the credentials).
+    #[arg(long)]
+    pub output: Option<PathBuf>,
+    /// Namespace of the objects.
+    #[arg(long, default_value = agent_core::inputs::NAMESPACE)]
+    pub namespace: String,
+}
+
+/// `restore`.
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub node: NodeArgs,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_agent_without_inputs_must_know_its_node() {
+        assert!(Cli::try_parse_from(["x", "agent", "--inputs", "d"]).is_ok());
+        assert!(Cli::try_parse_from(["x", "agent", "--listen", "nowhere", "--inputs", "d"]).is_err());
+    }
+}

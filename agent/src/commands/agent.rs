@@ -1,0 +1,436 @@
+//! `agent`: passes whenever something changes, for ever.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use agent_core::digest::Key;
+use agent_core::inputs::Inputs;
+use agent_core::node::annotations::{NodeSeen, Phase};
+use agent_core::node::plan::{Counted, Desired, Plan, Step, Wake};
+use agent_core::node::turn::TurnSource;
+use agent_core::policy::{Mode, Policy};
+use agent_core::registries::finding::Severity;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::session::{self, Made, SessionError};
+use crate::args::{AgentArgs, Listen};
+use crate::cluster::client::{Cluster, ConnectError, Source};
+use crate::cluster::events::{EventKind, Happening, publish};
+use crate::cluster::node::{NodeView, OwnNode, Telling, tell, watch_node};
+use crate::host::root::Root;
+use crate::host::watch::{self as watching, Watch};
+use crate::host::{Host, HostError, clock::clock};
+use crate::http::{Health, Liveness, serve};
+use crate::inputs::cluster::{ExtraSecret, InputsView, watch_inputs};
+use crate::logging::Lossy;
+use crate::metrics::{CONTENT_TYPE, FaultKind, Metrics};
+use crate::pass::{Chain, Given, Passed, Passes};
+
+/// The loop comes round at least this often, or the process is taken for dead.
+const ALIVE: Duration = Duration::from_secs(180);
+/// Inputs in a directory are read again this often, whatever the watcher says.
+const READ_AGAIN: Duration = Duration::from_secs(60);
+/// Inputs of which no policy is known yet must stand still this long.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The host or the inputs.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The cluster.
+    #[error("cannot set up the connection to the cluster")]
+    Connect(#[from] ConnectError),
+    /// The HTTP server.
+    #[error("cannot listen on {at}")]
+    Listen {
+        /// Where.
+        at: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Signals.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+    /// A task that runs for ever ended.
+    #[error("a task of the agent ended")]
+    Task,
+}
+
+impl From<HostError> for AgentError {
+    fn from(error: HostError) -> Self {
+        Self::Session(error.into())
+    }
+}
+
+/// Runs until SIGTERM or SIGINT; a turn that is held is ended first.
+pub async fn agent(args: &AgentArgs, lossy: &Lossy) -> Result<(), AgentError> {
+    let metrics = Arc::new(Metrics::new(lossy.dropped()));
+    let liveness = Arc::new(Liveness::new(ALIVE));
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    if let Listen::At(at) = args.listen {
+        let listener = TcpListener::bind(at).await.map_err(|source| AgentError::Listen { at, source })?;
+        let text = metrics.clone();
+        let health = Health {
+            liveness: liveness.clone(),
+            is_ready: is_ready.clone(),
+            metrics: Arc::new(move || text.encode()),
+            metrics_type: CONTENT_TYPE,
+        };
+        tasks.spawn(serve(listener, health, std::future::pending()));
+    }
+    let host = Host::open(&args.node.root, session::service_of(&args.node))?;
+    // While it waits for another process it is alive, and must not be restarted for it.
+    let lock = {
+        let beat = async {
+            loop {
+                liveness.tick();
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+        };
+        tokio::select! {
+            lock = session::lock(&host) => lock?,
+            () = beat => unreachable!("it beats for ever"),
+        }
+    };
+    host.sweep(&lock)?;
+    let key = host.key()?;
+    let sources = Sources::start(args, &metrics, &mut tasks).await?;
+    let file = watching::directory(host.root(), &host.directory());
+    let source = if sources.cluster.is_some() { TurnSource::Coordinator } else { TurnSource::Local };
+    let looping = Loop {
+        namespace: args.namespace.clone(),
+        node_name: args.node_name.clone().unwrap_or_default(),
+        passes: Passes::new(host, key.clone(), source),
+        key,
+        sources,
+        file,
+        metrics,
+        liveness,
+        is_ready,
+        settled: None,
+        fresh: None,
+        last_policy: None,
+        event_phase: None,
+    };
+    let term = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
+    let int = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
+    looping.run(term, int, &mut tasks).await
+}
+
+/// Where inputs and the Node come from.
+struct Sources {
+    directory: Option<(PathBuf, Watch)>,
+    cluster: Option<InCluster>,
+}
+
+struct InCluster {
+    cluster: Cluster,
+    inputs: watch::Receiver<InputsView>,
+    extras: watch::Sender<BTreeSet<ExtraSecret>>,
+    node: watch::Receiver<NodeView>,
+}
+
+impl Sources {
+    async fn start(args: &AgentArgs, metrics: &Arc<Metrics>, tasks: &mut JoinSet<()>) -> Result<Self, AgentError> {
+        if let Some(path) = &args.inputs {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let root = Root::open("/").map_err(|source| HostError::Root { path: "/".into(), source })?;
+            let watch = watching::directory(&root, &path.to_string_lossy());
+            return Ok(Self { directory: Some((path, watch)), cluster: None });
+        }
+        let name = args.node_name.clone().unwrap_or_default();
+        let source = match &args.kubeconfig {
+            Some(path) => Source::Kubeconfig(Some(path.clone())),
+            None => Source::InCluster,
+        };
+        let cluster = Cluster::connect(&source, &args.namespace, metrics.clone()).await?;
+        let (extras, wanted) = watch::channel(BTreeSet::new());
+        let (inputs_out, inputs) = watch::channel(InputsView::Waiting("the inputs were not read yet".to_owned()));
+        let (node_out, node) = watch::channel(NodeView::Waiting("its Node was not read yet".to_owned()));
+        let watched = cluster.clone();
+        tasks.spawn(async move {
+            watch_inputs(watched, wanted, inputs_out).await;
+        });
+        let watched = cluster.clone();
+        tasks.spawn(async move {
+            watch_node(watched, name, node_out).await;
+        });
+        Ok(Self { directory: None, cluster: Some(InCluster { cluster, inputs, extras, node }) })
+    }
+
+    /// The inputs as they are now; the sentence says why there are none yet.
+    fn read(&mut self) -> Result<Inputs, String> {
+        if let Some((path, _)) = &self.directory {
+            return session::read_inputs(path).map_err(|error| format!("{:#}", Chain(&error)));
+        }
+        match self.cluster.as_mut().map(|cluster| cluster.inputs.borrow_and_update().clone()) {
+            Some(InputsView::Seen(inputs)) => Ok(inputs),
+            Some(InputsView::Waiting(why)) => Err(why),
+            None => Err("there are no inputs".to_owned()),
+        }
+    }
+
+    /// Waits until inputs or the Node may have changed. Cancel-safe: a signal that was not taken stays in its channel.
+    async fn changed(&mut self) {
+        match (&mut self.directory, &mut self.cluster) {
+            (Some((_, watch)), _) => watch.changed().await,
+            (None, Some(cluster)) => {
+                let ended = tokio::select! {
+                    changed = cluster.inputs.changed() => changed.is_err(),
+                    changed = cluster.node.changed() => changed.is_err(),
+                };
+                if ended {
+                    std::future::pending::<()>().await;
+                }
+            }
+            (None, None) => std::future::pending().await,
+        }
+    }
+
+    /// This node's annotations.
+    fn node(&self) -> NodeSeen {
+        self.own_node().map(|node| node.seen).unwrap_or_default()
+    }
+
+    fn own_node(&self) -> Option<OwnNode> {
+        match self.cluster.as_ref().map(|cluster| cluster.node.borrow().clone()) {
+            Some(NodeView::Seen(node)) => Some(node),
+            Some(NodeView::Waiting(_) | NodeView::Absent) | None => None,
+        }
+    }
+}
+
+/// Inputs that changed and have to stand still before they count.
+struct Fresh {
+    inputs: Result<Inputs, String>,
+    counts_at: Instant,
+}
+
+struct Loop {
+    namespace: String,
+    node_name: String,
+    passes: Passes,
+    key: Key,
+    sources: Sources,
+    file: Watch,
+    metrics: Arc<Metrics>,
+    liveness: Arc<Liveness>,
+    is_ready: Arc<AtomicBool>,
+    settled: Option<Result<Inputs, String>>,
+    fresh: Option<Fresh>,
+    last_policy: Option<Policy>,
+    event_phase: Option<Phase>,
+}
+
+impl Loop {
+    async fn run(mut self, mut term: Signal, mut int: Signal, tasks: &mut JoinSet<()>) -> Result<(), AgentError> {
+        let mut ending = false;
+        let mut read_again = Instant::now() + READ_AGAIN;
+        self.look_at_inputs();
+        loop {
+            self.liveness.tick();
+            let next = self.turn_of_the_loop(ending).await;
+            if ending && !self.passes.is_open() {
+                info!("ended: no turn is held");
+                return Ok(());
+            }
+            let mut wake = next.min(read_again);
+            if let Some(fresh) = &self.fresh {
+                wake = wake.min(fresh.counts_at);
+            }
+            // Every arm only waits: what it waited for is looked at above, so a dropped arm loses nothing.
+            tokio::select! {
+                biased;
+                _ = term.recv(), if !ending => ending = self.end(),
+                _ = int.recv(), if !ending => ending = self.end(),
+                // One that ended, or panicked, leaves the agent blind: better to start anew.
+                _ = tasks.join_next(), if !tasks.is_empty() => return Err(AgentError::Task),
+                () = self.sources.changed() => self.look_at_inputs(),
+                () = self.file.changed() => {}
+                () = sleep_until(wake) => {}
+            }
+            if Instant::now() >= read_again {
+                read_again = Instant::now() + READ_AGAIN;
+                self.look_at_inputs();
+            }
+        }
+    }
+
+    fn end(&self) -> bool {
+        info!(turn = self.passes.is_open(), "asked to end; a held turn is ended first");
+        true
+    }
+
+    /// Takes note of the inputs as they are now.
+    fn look_at_inputs(&mut self) {
+        let now = self.sources.read();
+        let latest = self.fresh.as_ref().map(|fresh| &fresh.inputs).or(self.settled.as_ref());
+        if latest == Some(&now) {
+            return;
+        }
+        let settle = self.last_policy.as_ref().map_or(SETTLE, |policy| policy.settle);
+        self.fresh = Some(Fresh { inputs: now, counts_at: Instant::now() + settle });
+    }
+
+    /// Makes what is wanted and does a pass. Gives when the next is due.
+    async fn turn_of_the_loop(&mut self, ending: bool) -> Instant {
+        if let Some(fresh) = self.fresh.take_if(|fresh| Instant::now() >= fresh.counts_at) {
+            self.settled = Some(fresh.inputs);
+        }
+        let made = self.make().await;
+        let (desired, mut policy, suffix) = match made {
+            Ok(made) => self.consider(made),
+            Err(waiting) => (Desired::Waiting(waiting), self.policy_before(), None),
+        };
+        // Nothing new is begun by a process that is to end.
+        policy.pause |= ending;
+        let given = Given { desired, policy: &policy, node: self.sources.node(), gate: None };
+        match self.passes.pass(given).await {
+            Ok(passed) => {
+                let seen =
+                    self.settled.is_some() && (self.sources.cluster.is_none() || self.sources.own_node().is_some());
+                self.is_ready.store(seen, Ordering::Relaxed);
+                self.count(&passed.plan);
+                let next = next_of(&passed.plan);
+                self.tell(passed, suffix).await;
+                next
+            }
+            Err(error) => {
+                self.metrics.failure(if error.is_for_operator() { FaultKind::Operator } else { FaultKind::Retry });
+                self.passes.say(&error);
+                self.tell_failure().await;
+                Instant::now() + self.passes.wait_after_failure()
+            }
+        }
+    }
+
+    fn policy_before(&self) -> Policy {
+        self.last_policy.clone().unwrap_or_else(|| Policy { mode: Mode::Report, ..Policy::default() })
+    }
+
+    async fn make(&mut self) -> Result<Made, String> {
+        let inputs = match &self.settled {
+            Some(Ok(inputs)) => inputs,
+            Some(Err(why)) => return Err(why.clone()),
+            None => return Err("the inputs are being read".to_owned()),
+        };
+        let host = self.passes.host();
+        session::make(host, &self.key, inputs, &self.namespace, self.last_policy.as_ref())
+            .await
+            .map_err(|error| format!("{:#}", Chain(&error)))
+    }
+
+    /// What was made, the policy, and what is to be added to the reason.
+    fn consider(&mut self, made: Made) -> (Desired, Policy, Option<String>) {
+        let Made { policy, policy_refused, prepared } = made;
+        if policy_refused.is_empty() {
+            self.last_policy = Some(policy.clone());
+        }
+        if let Some(cluster) = &self.sources.cluster {
+            let named = policy.secrets.iter();
+            let wanted: BTreeSet<ExtraSecret> = named
+                .map(|secret| ExtraSecret { namespace: secret.namespace.clone(), name: secret.name.clone() })
+                .collect();
+            cluster.extras.send_if_modified(|extras| {
+                let differs = *extras != wanted;
+                *extras = wanted;
+                differs
+            });
+        }
+        for severity in [Severity::Warning, Severity::Error] {
+            let count = prepared.findings.iter().filter(|finding| finding.severity == severity).count();
+            self.metrics.findings(severity, count);
+        }
+        let suffix =
+            policy_refused.first().map(|first| format!("the policy is not valid, the last valid one holds: {first}"));
+        (prepared.desired, policy, suffix)
+    }
+
+    fn count(&self, plan: &Plan) {
+        let Ok(now) = clock().map(|clock| clock.wall) else { return };
+        self.metrics.pass(plan.phase, now);
+        if !plan.steps.is_empty() {
+            self.metrics.change(now);
+        }
+        if plan.steps.iter().any(|step| matches!(step, Step::Restart(_))) {
+            self.metrics.restart();
+        }
+        match plan.counted {
+            Some(Counted::Proven(Some(took))) => self.metrics.restart_took(took),
+            Some(Counted::RolledBack) => self.metrics.rollback(),
+            Some(Counted::Healed) => self.metrics.heal(),
+            Some(Counted::DriftRestored) => self.metrics.drift_restore(),
+            Some(Counted::Proven(None)) | None => {}
+        }
+    }
+
+    /// Says on the Node what came of the pass, and in an Event when the phase changes.
+    async fn tell(&mut self, passed: Passed, suffix: Option<String>) {
+        let mut told = passed.told;
+        if let Some(suffix) = suffix {
+            if passed.is_news {
+                warn!(reason = %suffix, "policy refused");
+            }
+            told.reason = agent_core::node::annotations::sentence(&format!("{suffix}; {}", told.reason));
+        }
+        let Some((node, cluster)) = self.sources.own_node().zip(self.sources.cluster.as_ref()) else { return };
+        if let Err(error) = self.write(&told, &node, &cluster.cluster).await {
+            warn!(%error, "node not told");
+        }
+        if self.event_phase.replace(told.phase) != Some(told.phase) {
+            let what = happening(told.phase, told.reason);
+            if let Ok(now) = clock() {
+                publish(&cluster.cluster, &self.node_name, &node.uid, &what, now.wall).await;
+            }
+        }
+    }
+
+    async fn tell_failure(&self) {
+        let record = session::record(self.passes.host()).ok();
+        let Some(told) = self.passes.told(record.as_ref()) else { return };
+        let Some((node, cluster)) = self.sources.own_node().zip(self.sources.cluster.as_ref()) else { return };
+        if let Err(error) = self.write(&told, &node, &cluster.cluster).await {
+            warn!(%error, "node not told");
+        }
+    }
+
+    async fn write(
+        &self,
+        told: &agent_core::node::annotations::Told,
+        node: &OwnNode,
+        cluster: &Cluster,
+    ) -> Result<(), String> {
+        match tell(cluster, &self.node_name, told, node).await {
+            // Overtaken: the watch brings the newer Node, and the next pass decides anew.
+            Ok(Telling::Unchanged | Telling::Written(_) | Telling::Overtaken(_)) => Ok(()),
+            Err(error) => Err(format!("{:#}", Chain(&error))),
+        }
+    }
+}
+
+fn next_of(plan: &Plan) -> Instant {
+    match plan.wake {
+        Wake::Now => Instant::now(),
+        Wake::After(time) => Instant::now() + time,
+    }
+}
+
+fn happening(phase: Phase, note: String) -> Happening {
+    let kind = match phase {
+        Phase::Current | Phase::Pending | Phase::Applying | Phase::Proving | Phase::Paused => EventKind::Normal,
+        Phase::RolledBack | Phase::Stuck | Phase::Invalid => EventKind::Warning,
+    };
+    Happening { kind, reason: phase.as_str(), action: "Reconcile", note }
+}

@@ -1,0 +1,422 @@
+//! One node's host: opened, and looked at.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use agent_core::digest::Key;
+use agent_core::node::discovery::{self, decide, parse_show};
+use agent_core::node::journal::JournalSeen;
+use agent_core::node::logs::signs;
+use agent_core::node::observed::{
+    Clock, GuardSeen, HostSeen, Installation, LogSigns, RuntimeFiles, Service as ServiceSeen, Unsupported,
+};
+use agent_core::node::plan::Depth;
+use agent_core::registries::lint::FileFact;
+
+use super::command::{CommandError, Commands};
+use super::files::{self, Configuration, FilesError};
+use super::guard::{Guard, GuardError};
+use super::journal::{self, Journal, JournalError, Lock};
+use super::root::{Reach, Root};
+use super::service::{Backend, OpenRc, Service, Systemd};
+use super::{discover, health, runtime, service};
+
+/// How k3s is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceChoice {
+    /// systemd or OpenRC, whichever runs the host.
+    Auto,
+    /// systemd.
+    Systemd,
+    /// OpenRC.
+    OpenRc,
+    /// Not at all.
+    None,
+}
+
+/// Why the host could not be opened, or looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The root.
+    #[error("cannot open the node's root {path}")]
+    Root {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The journal.
+    #[error("cannot use the journal")]
+    Journal(#[from] JournalError),
+    /// The host was opened to be looked at.
+    #[error("this process only looks")]
+    NoJournal,
+    /// The files that k3s reads.
+    #[error("cannot read the files of k3s")]
+    Files(#[from] FilesError),
+    /// The guard.
+    #[error("cannot use the guard")]
+    Guard(#[from] GuardError),
+    /// A program of the host.
+    #[error("cannot ask the host")]
+    Command(#[from] CommandError),
+    /// A file of the host that k3s wrote or reads.
+    #[error("cannot read what k3s wrote")]
+    Read(#[source] io::Error),
+    /// The clock.
+    #[error("cannot read the clock")]
+    Clock(#[source] io::Error),
+    /// systemd or OpenRC was asked for, and is not there.
+    #[error("the root {0} has neither systemd nor OpenRC: say --service none to write files only")]
+    NoService(String),
+}
+
+/// One node's host.
+#[derive(Debug)]
+pub struct Host {
+    pub(super) root: Root,
+    /// None while nothing was ever done here, and nothing is to be.
+    pub(super) journal: Option<Journal>,
+    pub(super) service: Option<Serving>,
+    /// The last discovery, and for which `unit` and which invocation it holds: flags change only with a start.
+    found: Mutex<Option<Found>>,
+}
+
+/// What starts and stops k3s here.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub(super) backend: Backend,
+    pub(super) commands: Commands,
+    /// OpenRC has none.
+    pub(super) guard: Option<Guard>,
+}
+
+#[derive(Clone, Debug)]
+struct Found {
+    unit: String,
+    invocation: String,
+    installation: Result<Installation, Unsupported>,
+}
+
+impl Host {
+    /// Opens the host for work: makes the journal's directory, and the root if it only stands for one.
+    ///
+    /// # Errors
+    ///
+    /// The root, the journal or the service manager cannot be opened.
+    pub fn open(path: &Path, choice: ServiceChoice) -> Result<Self, HostError> {
+        if choice == ServiceChoice::None {
+            std::fs::create_dir_all(path).map_err(|source| HostError::Root { path: path.to_owned(), source })?;
+        }
+        let mut host = Self::root_only(path)?;
+        host.journal = Some(Journal::open(&host.root)?);
+        host.service = host.serving(choice, true)?;
+        Ok(host)
+    }
+
+    /// Opens the host to look at it. Nothing is made.
+    ///
+    /// # Errors
+    ///
+    /// The root, the journal or the service manager cannot be opened.
+    pub fn look(path: &Path, choice: ServiceChoice) -> Result<Self, HostError> {
+        let mut host = Self::root_only(path)?;
+        if host.root.has(journal::DIRECTORY) {
+            host.journal = Some(Journal::open(&host.root)?);
+        }
+        host.service = host.serving(choice, false)?;
+        Ok(host)
+    }
+
+    fn root_only(path: &Path) -> Result<Self, HostError> {
+        let root = Root::open(path).map_err(|source| HostError::Root { path: path.to_owned(), source })?;
+        Ok(Self { root, journal: None, service: None, found: Mutex::new(None) })
+    }
+
+    fn serving(&self, choice: ServiceChoice, with_guard: bool) -> Result<Option<Serving>, HostError> {
+        let is_systemd = match choice {
+            ServiceChoice::None => return Ok(None),
+            ServiceChoice::Systemd => true,
+            ServiceChoice::OpenRc => false,
+            // As k3s's own installer tells them apart: OpenRC first.
+            ServiceChoice::Auto if self.root.has("/sbin/openrc-run") => false,
+            ServiceChoice::Auto if self.root.reach() == Reach::Directory || !self.root.has("/run/systemd/system") => {
+                return Err(HostError::NoService(self.root.path().display().to_string()));
+            }
+            ServiceChoice::Auto => true,
+        };
+        let commands = Commands::of(&self.root)?;
+        let systemd = Systemd::new(commands.clone(), self.root.clone());
+        let guard = if is_systemd && with_guard { Some(Guard::open(&self.root, systemd.clone())?) } else { None };
+        let backend = if is_systemd {
+            Backend::Systemd(systemd)
+        } else {
+            Backend::OpenRc(OpenRc::new(commands.clone(), self.root.clone()))
+        };
+        Ok(Some(Serving { backend, commands, guard }))
+    }
+
+    /// Takes this node's lock. `Err` in `Ok` says who has it.
+    ///
+    /// # Errors
+    ///
+    /// The lock file cannot be used.
+    pub fn lock(&self) -> Result<Result<Lock, String>, HostError> {
+        match self.journal.as_ref().ok_or(HostError::NoJournal)?.lock() {
+            Ok(lock) => Ok(Ok(lock)),
+            Err(JournalError::Held(holder)) => Ok(Err(holder)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes what a killed process of ours left.
+    ///
+    /// # Errors
+    ///
+    /// A directory cannot be listed, or a file not be removed.
+    pub fn sweep(&self, lock: &Lock) -> Result<(), HostError> {
+        if let Some(journal) = &self.journal {
+            journal.sweep(lock)?;
+        }
+        Ok(self.configuration().sweep()?)
+    }
+
+    /// The journal's random key, drawn once; where there is no journal, one that is forgotten again.
+    ///
+    /// # Errors
+    ///
+    /// The key cannot be drawn, read or kept.
+    pub fn key(&self) -> Result<Key, HostError> {
+        let mut bytes = [0; 32];
+        match &self.journal {
+            Some(journal) => {
+                let kept = journal.key()?;
+                bytes.copy_from_slice(kept.expose().get(..32).ok_or(JournalError::Key)?);
+            }
+            None => {
+                let drawn = getrandom::fill(&mut bytes);
+                drawn.map_err(|error| JournalError::Random(io::Error::other(error.to_string())))?;
+            }
+        }
+        Ok(Key::new(bytes))
+    }
+
+    /// What the journal remembers.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read at all; a damaged one is an answer.
+    pub fn record(&self) -> Result<JournalSeen, HostError> {
+        match &self.journal {
+            Some(journal) => Ok(journal.read()?),
+            None => Ok(JournalSeen::Missing),
+        }
+    }
+
+    /// The root.
+    pub const fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// The k3s of this node.
+    ///
+    /// # Errors
+    ///
+    /// The host cannot be asked.
+    pub async fn installation(&self, unit: &str) -> Result<Result<Installation, Unsupported>, HostError> {
+        let Some(serving) = &self.service else { return Ok(Ok(discovery::without_service())) };
+        let last = self.found.lock().ok().and_then(|found| found.clone()).filter(|found| found.unit == unit);
+        if let Some(Found { installation, .. }) = last {
+            return Ok(installation);
+        }
+        let units = match &serving.backend {
+            Backend::Systemd(systemd) => parse_show(&systemd.show_all().await?),
+            Backend::OpenRc(_) => {
+                let why = "the host runs OpenRC, for which there is no guard yet: exclude the node";
+                return Ok(Err(Unsupported(why.to_owned())));
+            }
+        };
+        let facts = discover::facts(&self.root, units, None).map_err(HostError::Read)?;
+        let installation = decide(&facts, unit);
+        if let Ok(mut found) = self.found.lock() {
+            // What is not supported may be mended at any time: only what was found is kept.
+            *found = installation.is_ok().then(|| Found {
+                unit: unit.to_owned(),
+                invocation: String::new(),
+                installation: installation.clone(),
+            });
+        }
+        Ok(installation)
+    }
+
+    /// Forgets the discovery when the unit runs under another invocation: it may have other flags now.
+    fn remember_invocation(&self, invocation: &str) {
+        let Ok(mut found) = self.found.lock() else { return };
+        match found.as_mut() {
+            Some(known) if known.invocation.is_empty() => known.invocation = invocation.to_owned(),
+            Some(known) if known.invocation != invocation => *found = None,
+            Some(_) | None => {}
+        }
+    }
+
+    /// The place of the file, as far as it is known.
+    pub(super) fn configuration(&self) -> Configuration {
+        let found = self.found.lock().ok().and_then(|found| found.clone());
+        let path = match found.map(|found| found.installation) {
+            Some(Ok(installation)) => installation.registries_path,
+            Some(Err(_)) | None => discovery::without_service().registries_path,
+        };
+        Configuration::new(self.root.clone(), &path)
+    }
+
+    /// The unit that was found last.
+    pub(super) fn found_unit(&self) -> Option<String> {
+        let found = self.found.lock().ok().and_then(|found| found.clone())?;
+        found.installation.ok().map(|installation| installation.unit)
+    }
+
+    /// The directory that k3s reads the file from, as the host names it.
+    pub fn directory(&self) -> String {
+        self.configuration().directory().to_owned()
+    }
+
+    /// The file, as a person finds it from outside the root.
+    pub fn shown_path(&self) -> String {
+        let path = self.configuration().path();
+        self.root.path().join(path.trim_start_matches('/')).display().to_string()
+    }
+
+    /// The permission bits of the file that lies there.
+    pub fn shown_mode(&self) -> Option<u32> {
+        self.configuration().attributes().ok().flatten().map(|attributes| attributes.mode)
+    }
+
+    /// What a TLS file that a configuration names is.
+    pub fn tls_fact(&self, path: &str) -> FileFact {
+        match self.root.read(path, files::LONGEST) {
+            Ok(Some(bytes)) => {
+                let text = String::from_utf8_lossy(&bytes);
+                if text.contains("-----BEGIN CERTIFICATE-----") {
+                    FileFact::Certificate
+                } else if text.contains("PRIVATE KEY-----") {
+                    FileFact::Key
+                } else {
+                    FileFact::NotPem
+                }
+            }
+            Ok(None) => FileFact::Missing,
+            Err(_) => FileFact::Unreadable,
+        }
+    }
+
+    /// Looks at everything.
+    ///
+    /// # Errors
+    ///
+    /// The host cannot be asked.
+    pub async fn observe(
+        &self,
+        depth: Depth,
+        unit: &str,
+        clock: &Clock,
+    ) -> Result<Result<HostSeen, Unsupported>, HostError> {
+        let installation = match self.installation(unit).await? {
+            Ok(installation) => installation,
+            Err(why) => return Ok(Err(why)),
+        };
+        let disk = self.configuration().read_tree()?;
+        let (previous, original) = match &self.journal {
+            Some(journal) => (journal.kept(journal::Kept::Previous)?, journal.kept(journal::Kept::Original)?),
+            None => (None, None),
+        };
+        let mut seen = HostSeen {
+            installation,
+            disk,
+            previous,
+            original,
+            service: ServiceSeen::None,
+            runtime: RuntimeFiles::default(),
+            log: LogSigns::default(),
+            guard: GuardSeen::Idle,
+            evidence: None,
+        };
+        if let Some(serving) = &self.service {
+            self.observe_service(serving, depth, clock, &mut seen).await?;
+        }
+        Ok(Ok(seen))
+    }
+
+    async fn observe_service(
+        &self,
+        serving: &Serving,
+        depth: Depth,
+        clock: &Clock,
+        seen: &mut HostSeen,
+    ) -> Result<(), HostError> {
+        let name = seen.installation.unit.clone();
+        let mut unit = serving.backend.show(&name, clock).await?;
+        unit.version = runtime::version(&self.root, &seen.installation.data_dir);
+        self.remember_invocation(&unit.invocation);
+        seen.runtime = runtime::runtime_files(&self.root, &seen.installation.data_dir).map_err(HostError::Read)?;
+        if depth == Depth::Full || !unit.is_active() {
+            let mut lines = serving.backend.log(&name, &unit.invocation).await?;
+            lines.extend(self.containerd_log(&seen.installation, unit.main_started_wall));
+            seen.log = signs(&lines);
+        }
+        seen.guard = match &serving.guard {
+            Some(guard) => guard.seen(clock)?,
+            None => GuardSeen::Impossible,
+        };
+        if depth == Depth::Full {
+            seen.evidence = Some(health::evidence(&self.root, &serving.commands, &seen.installation).await);
+        }
+        seen.service = ServiceSeen::Unit(unit);
+        Ok(())
+    }
+
+    /// containerd's own log, if it was written since the main process started: there alone stands why it refuses its
+    /// configuration.
+    fn containerd_log(&self, installation: &Installation, since: Option<jiff::Timestamp>) -> Vec<String> {
+        let path = format!("{}/agent/containerd/containerd.log", installation.data_dir);
+        let written = self.root.stat(&path).ok().flatten().map(|stat| stat.st_mtime);
+        match (written, since) {
+            (Some(written), Some(since)) if written >= since.as_second() => {
+                runtime::tail(&self.root, &path).map_or_else(Vec::new, |text| service::last_lines(&text))
+            }
+            (Some(_), Some(_) | None) | (None, _) => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::clock::clock;
+
+    #[tokio::test]
+    async fn a_directory_is_observed_without_a_service() {
+        let temp = tempfile::tempdir().unwrap();
+        let host = Host::open(temp.path(), ServiceChoice::None).unwrap();
+        let seen = host.observe(Depth::Full, "", &clock().unwrap()).await.unwrap().unwrap();
+        assert_eq!((seen.service, seen.evidence, seen.guard), (ServiceSeen::None, None, GuardSeen::Idle));
+        assert!(seen.disk.tree.is_absent() && seen.previous.is_none());
+    }
+
+    #[test]
+    fn a_directory_has_no_service_to_be_found() {
+        let temp = tempfile::tempdir().unwrap();
+        let error = Host::open(temp.path(), ServiceChoice::Auto).unwrap_err();
+        assert!(error.to_string().contains("--service none"), "{error}");
+    }
+
+    #[test]
+    fn looking_makes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let host = Host::look(temp.path(), ServiceChoice::None).unwrap();
+        assert_eq!(host.record().unwrap(), JournalSeen::Missing);
+        host.key().unwrap();
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+}

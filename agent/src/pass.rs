@@ -1,0 +1,219 @@
+//! One pass over the node: observe, plan, execute, report. It wires; what is decided is decided in the core.
+
+use std::time::Duration;
+
+use agent_core::digest::Key;
+use agent_core::node::annotations::{NodeSeen, Phase, Told, sentence};
+use agent_core::node::journal::{JournalSeen, Record};
+use agent_core::node::plan::{Depth, Desired, Observed, Plan, Step, plan};
+use agent_core::node::turn::{Reach, Turn, TurnSource};
+use agent_core::policy::Policy;
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use crate::execute::{FailureKind, StepFailed, execute};
+use crate::host::clock::clock;
+use crate::host::{Host, HostError};
+
+/// After a failing pass the next one waits this long, doubled each time, at most [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What a pass is given beside the node itself.
+#[derive(Debug)]
+pub struct Given<'a> {
+    /// What the operator wants.
+    pub desired: Desired,
+    /// Under which policy.
+    pub policy: &'a Policy,
+    /// This node's annotations; empty without a cluster.
+    pub node: NodeSeen,
+    /// Why a server may not be restarted now.
+    pub gate: Option<String>,
+}
+
+/// What came of a pass.
+#[derive(Debug)]
+pub struct Passed {
+    /// The plan, of which every step was done.
+    pub plan: Plan,
+    /// What is said on the Node.
+    pub told: Told,
+    /// The pass before said something else.
+    pub is_news: bool,
+}
+
+/// Why a pass could not be ended. The next one observes afresh.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The node could not be looked at.
+    #[error("cannot look at the node")]
+    Observe(#[source] HostError),
+    /// A step failed.
+    #[error("cannot finish the pass")]
+    Step(#[from] StepFailed),
+}
+
+impl PassError {
+    /// Whether a person has to do something.
+    pub fn is_for_operator(&self) -> bool {
+        match self {
+            Self::Observe(_) => false,
+            Self::Step(failed) => failed.failure.kind == FailureKind::Operator,
+        }
+    }
+}
+
+/// The passes of one process on one node.
+#[derive(Debug)]
+pub struct Passes {
+    host: Host,
+    key: Key,
+    source: TurnSource,
+    held: Option<Turn>,
+    look: Depth,
+    told: Option<(Phase, String, Timestamp)>,
+    failures: u32,
+}
+
+impl Passes {
+    /// Starts with what the journal remembers; nothing else outlives a process.
+    pub const fn new(host: Host, key: Key, source: TurnSource) -> Self {
+        Self { host, key, source, held: None, look: Depth::Steady, told: None, failures: 0 }
+    }
+
+    /// The node's host.
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The journal's key.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The phase said on an earlier Node object, so that `since` does not start anew with the process.
+    pub fn continue_from(&mut self, phase: Phase, reason: String, since: Timestamp) {
+        self.told.get_or_insert((phase, reason, since));
+    }
+
+    /// Whether an intent is open: a process that is asked to end waits for it.
+    pub fn is_open(&self) -> bool {
+        matches!(self.host.record(), Ok(JournalSeen::Found(record)) if record.intent.is_some())
+    }
+
+    /// Does one pass.
+    pub async fn pass(&mut self, given: Given<'_>) -> Result<Passed, PassError> {
+        let now = clock().map_err(|source| PassError::Observe(HostError::Clock(source)))?.wall;
+        let plan = self.plan(given).await.map_err(PassError::Observe)?;
+        self.look = plan.look;
+        if let Some(Step::Restart(turn)) = plan.steps.iter().find(|step| matches!(step, Step::Restart(_)))
+            && turn.reach() == Reach::Goal
+        {
+            self.held = Some(turn.clone());
+        }
+        if let Err(failed) = execute(&self.host, &plan.steps).await {
+            self.failures += 1;
+            self.look = Depth::Steady;
+            return Err(failed.into());
+        }
+        self.failures = 0;
+        if !self.is_open() {
+            self.held = None;
+        }
+        Ok(self.report(plan, now))
+    }
+
+    /// What would be done now. Nothing is.
+    pub async fn plan(&self, given: Given<'_>) -> Result<Plan, HostError> {
+        let Given { desired, policy, node, gate } = given;
+        let clock = clock().map_err(HostError::Clock)?;
+        let host = self.host.observe(self.look, &policy.unit, &clock).await?;
+        if let Ok(seen) = &host {
+            tracing::trace!(?seen.service, ?seen.guard, ?seen.evidence, "observed");
+        }
+        let seen = Observed {
+            clock,
+            desired,
+            host,
+            journal: self.host.record()?,
+            key: self.key.clone(),
+            node,
+            source: self.source,
+            held: self.held.clone(),
+            gate,
+            dice: crate::host::dice(),
+        };
+        Ok(plan(&seen, policy))
+    }
+
+    fn report(&mut self, plan: Plan, now: Timestamp) -> Passed {
+        let reason = sentence(&plan.reason);
+        let since = match &self.told {
+            Some((phase, _, since)) if *phase == plan.phase => *since,
+            Some(_) | None => now,
+        };
+        let is_news = self.told.as_ref().is_none_or(|(phase, said, _)| (*phase, said) != (plan.phase, &reason));
+        if is_news {
+            info!(phase = %plan.phase, %reason, revision = plan.revision.as_deref(), "pass done");
+        }
+        self.told = Some((plan.phase, reason.clone(), since));
+        let told = Told {
+            phase: plan.phase,
+            reason,
+            since,
+            revision: plan.revision.clone(),
+            failed: plan.failed.clone(),
+            wanted: plan.wanted.clone(),
+            answered: None,
+        };
+        Passed { plan, told, is_news }
+    }
+
+    /// How long to wait after a failing pass. Jitter keeps nodes that failed together apart.
+    pub fn wait_after_failure(&self) -> Duration {
+        let doubled = FIRST_WAIT.saturating_mul(1 << self.failures.saturating_sub(1).min(8)).min(LONGEST_WAIT);
+        let jitter = u32::from_str_radix(&crate::host::dice(), 16).unwrap_or_default() % 250;
+        doubled + doubled.mul_f64(f64::from(jitter) / 1000.0)
+    }
+
+    /// Says a failure once, with its whole chain.
+    pub fn say(&mut self, error: &PassError) {
+        let chain = format!("{:#}", Chain(error));
+        if self.told.as_ref().is_none_or(|(_, said, _)| *said != sentence(&chain)) {
+            warn!(error = %chain, "pass failed");
+        }
+        // Before the first pass that ends nothing was said yet, and there is no phase to put this under.
+        if let Some((_, said, _)) = &mut self.told {
+            *said = sentence(&chain);
+        }
+    }
+
+    /// What is said on the Node while passes fail.
+    pub fn told(&self, record: Option<&Record>) -> Option<Told> {
+        let (phase, reason, since) = self.told.clone()?;
+        let revision = record.and_then(|record| record.applied.as_ref()).map(|applied| applied.revision.clone());
+        Some(Told { phase, reason, since, revision, failed: None, wanted: None, answered: None })
+    }
+}
+
+/// An error with its causes, in one line.
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
+
+impl std::fmt::Debug for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
