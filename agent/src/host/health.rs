@@ -181,7 +181,7 @@ mod tests {
         let serve = async {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                stream.read(&mut [0; 1024]).await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
                 stream.write_all(text.as_bytes()).await.unwrap();
             }
         };
