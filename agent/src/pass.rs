@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use agent_core::digest::Key;
 use agent_core::node::annotations::{NodeSeen, Phase, Told, sentence};
+use agent_core::node::discovery::Hints;
 use agent_core::node::journal::{JournalSeen, Record};
 use agent_core::node::plan::{Depth, Desired, Observed, Plan, Step, plan};
 use agent_core::node::turn::{Reach, Turn, TurnSource};
@@ -128,7 +129,7 @@ impl Passes {
     pub async fn plan(&self, given: Given<'_>) -> Result<Plan, HostError> {
         let Given { desired, policy, node, gate } = given;
         let clock = clock().map_err(HostError::Clock)?;
-        let host = self.host.observe(self.look, &policy.unit, &clock).await?;
+        let host = self.host.observe(self.look, &Hints::of(&node, &policy.unit), &clock).await?;
         if let Ok(seen) = &host {
             tracing::trace!(?seen.service, ?seen.guard, ?seen.evidence, "observed");
         }

@@ -327,7 +327,7 @@ impl Loop {
             None => return Err("the inputs are being read".to_owned()),
         };
         let host = self.passes.host();
-        session::make(host, &self.key, inputs, &self.namespace, self.last_policy.as_ref())
+        session::make(host, &self.key, inputs, &self.namespace, &self.sources.node(), self.last_policy.as_ref())
             .await
             .map_err(|error| format!("{:#}", Chain(&error)))
     }

@@ -27,7 +27,7 @@ pub async fn apply(args: &ApplyArgs) -> Result<Answer, SessionError> {
     let inputs = session::read_inputs(&args.inputs)?;
     let (host, _lock) = open(&args.node).await?;
     let key = host.key()?;
-    let made = session::make(&host, &key, &inputs, NAMESPACE, None).await?;
+    let made = session::make(&host, &key, &inputs, NAMESPACE, &NodeSeen::default(), None).await?;
     let mut said = Said::new(format!("inputs {}", args.inputs.display()));
     said.findings = made.prepared.findings.clone();
     if !made.policy_refused.is_empty() {

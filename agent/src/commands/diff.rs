@@ -2,6 +2,7 @@
 
 use agent_core::inputs::NAMESPACE;
 use agent_core::node::annotations::NodeSeen;
+use agent_core::node::discovery::Hints;
 use agent_core::node::plan::{Desired, Step};
 use agent_core::node::turn::TurnSource;
 use serde_json::json;
@@ -18,8 +19,8 @@ pub async fn diff(args: &DiffArgs) -> Result<Answer, SessionError> {
     let inputs = session::read_inputs(&args.inputs)?;
     let host = Host::look(&args.node.root, session::service_of(&args.node))?;
     let key = host.key()?;
-    let made = session::make(&host, &key, &inputs, NAMESPACE, None).await?;
-    if let Err(why) = host.installation(&made.policy.unit).await? {
+    let made = session::make(&host, &key, &inputs, NAMESPACE, &NodeSeen::default(), None).await?;
+    if let Err(why) = host.installation(&Hints::of(&NodeSeen::default(), &made.policy.unit)).await? {
         return Ok(unsupported(&why));
     }
     let refused = match &made.prepared.desired {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use agent_core::digest::Key;
 use agent_core::inputs::Inputs;
-use agent_core::node::discovery;
+use agent_core::node::annotations::NodeSeen;
+use agent_core::node::discovery::{self, Hints};
 use agent_core::node::journal::{JournalSeen, Record};
 use agent_core::node::observed::{Installation, Unsupported};
 use agent_core::node::plan::Desired;
@@ -88,11 +89,12 @@ pub async fn make(
     key: &Key,
     inputs: &Inputs,
     namespace: &str,
+    node: &NodeSeen,
     last: Option<&Policy>,
 ) -> Result<Made, HostError> {
     let (policy, refusals) = policy(inputs, namespace, last);
     let policy_refused = refusals.iter().map(ToString::to_string).collect();
-    let installation = match host.installation(&policy.unit).await? {
+    let installation = match host.installation(&Hints::of(node, &policy.unit)).await? {
         Ok(installation) => installation,
         // The plan will name it; inputs are judged as for a plain k3s.
         Err(Unsupported(_)) => discovery::without_service(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use agent_core::digest::Key;
-use agent_core::node::discovery::{self, decide, parse_show};
+use agent_core::node::discovery::{self, Hints, decide, parse_show};
 use agent_core::node::journal::JournalSeen;
 use agent_core::node::logs::signs;
 use agent_core::node::observed::{
@@ -80,7 +80,7 @@ pub struct Host {
     /// None while nothing was ever done here, and nothing is to be.
     pub(super) journal: Option<Journal>,
     pub(super) service: Option<Serving>,
-    /// The last discovery, and for which `unit` and which invocation it holds: flags change only with a start.
+    /// The last discovery, and for which hints and which invocation it holds: flags change only with a start.
     found: Mutex<Option<Found>>,
 }
 
@@ -95,7 +95,7 @@ pub(super) struct Serving {
 
 #[derive(Clone, Debug)]
 struct Found {
-    unit: String,
+    hints: Hints,
     invocation: String,
     installation: Result<Installation, Unsupported>,
 }
@@ -225,9 +225,9 @@ impl Host {
     /// # Errors
     ///
     /// The host cannot be asked.
-    pub async fn installation(&self, unit: &str) -> Result<Result<Installation, Unsupported>, HostError> {
+    pub async fn installation(&self, hints: &Hints) -> Result<Result<Installation, Unsupported>, HostError> {
         let Some(serving) = &self.service else { return Ok(Ok(discovery::without_service())) };
-        let last = self.found.lock().ok().and_then(|found| found.clone()).filter(|found| found.unit == unit);
+        let last = self.found.lock().ok().and_then(|found| found.clone()).filter(|found| found.hints == *hints);
         if let Some(Found { installation, .. }) = last {
             return Ok(installation);
         }
@@ -238,12 +238,12 @@ impl Host {
                 return Ok(Err(Unsupported(why.to_owned())));
             }
         };
-        let facts = discover::facts(&self.root, units, None).map_err(HostError::Read)?;
-        let installation = decide(&facts, unit);
+        let facts = discover::facts(&self.root, units, hints.node_args.clone()).map_err(HostError::Read)?;
+        let installation = decide(&facts, &hints.unit);
         if let Ok(mut found) = self.found.lock() {
             // What is not supported may be mended at any time: only what was found is kept.
             *found = installation.is_ok().then(|| Found {
-                unit: unit.to_owned(),
+                hints: hints.clone(),
                 invocation: String::new(),
                 installation: installation.clone(),
             });
@@ -319,10 +319,10 @@ impl Host {
     pub async fn observe(
         &self,
         depth: Depth,
-        unit: &str,
+        hints: &Hints,
         clock: &Clock,
     ) -> Result<Result<HostSeen, Unsupported>, HostError> {
-        let installation = match self.installation(unit).await? {
+        let installation = match self.installation(hints).await? {
             Ok(installation) => installation,
             Err(why) => return Ok(Err(why)),
         };
@@ -399,7 +399,7 @@ mod tests {
     async fn a_directory_is_observed_without_a_service() {
         let temp = tempfile::tempdir().unwrap();
         let host = Host::open(temp.path(), ServiceChoice::None).unwrap();
-        let seen = host.observe(Depth::Full, "", &clock().unwrap()).await.unwrap().unwrap();
+        let seen = host.observe(Depth::Full, &Hints::default(), &clock().unwrap()).await.unwrap().unwrap();
         assert_eq!((seen.service, seen.evidence, seen.guard), (ServiceSeen::None, None, GuardSeen::Idle));
         assert!(seen.disk.tree.is_absent() && seen.previous.is_none());
     }

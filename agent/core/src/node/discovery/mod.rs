@@ -12,6 +12,7 @@ pub use self::settings::settings;
 pub use self::units::Unit;
 pub use self::units::parse_show;
 
+use super::annotations::NodeSeen;
 use super::observed::Installation;
 use super::observed::Program;
 use super::observed::Role;
@@ -56,6 +57,34 @@ pub struct Facts {
     pub candidates: Vec<Candidate>,
     /// The arguments that the running process says it has (Node annotation `k3s.io/node-args`), if they are known.
     pub node_args: Option<Vec<String>>,
+}
+
+/// What others say about the k3s of this node.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// The unit: the Node's annotation, else the policy's; empty if nobody says.
+    pub unit: String,
+    /// The arguments of the running process, from the Node's annotation. They may be of any length and are not printed.
+    pub node_args: Option<Vec<String>>,
+}
+
+impl std::fmt::Debug for Hints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { unit, node_args } = self;
+        f.debug_struct("Hints").field("unit", unit).field("has_node_args", &node_args.is_some()).finish()
+    }
+}
+
+impl Hints {
+    /// Reads the Node's annotations; `unit` is the policy's.
+    pub fn of(node: &NodeSeen, unit: &str) -> Self {
+        let args = ["k3s.io/node-args", "rke2.io/node-args"].iter().find_map(|name| node.annotations.get(*name));
+        Self {
+            unit: node.ours("unit").unwrap_or(unit).to_owned(),
+            // One that is no list of texts says nothing.
+            node_args: args.and_then(|list| serde_json::from_str(list).ok()),
+        }
+    }
 }
 
 /// Decides which installation is managed. `override_unit` is the policy's `unit`, or empty.

@@ -163,3 +163,15 @@ fn etcd_runs_on_a_server_with_its_own_datastore() {
     assert!(!with(&["server", "--disable-etcd"]));
     assert!(!with(&["server", "--datastore-endpoint=mysql://canary"]));
 }
+
+#[test]
+fn the_node_says_unit_and_arguments_and_the_policy_is_asked_after_it() {
+    let mut node = NodeSeen::default();
+    assert_eq!(Hints::of(&node, "k3s-two"), Hints { unit: "k3s-two".into(), node_args: None });
+    node.annotations.insert("k3s-registry-agent/unit".into(), "k3s-one".into());
+    node.annotations.insert("k3s.io/node-args".into(), r#"["agent","--token","********"]"#.into());
+    let args = ["agent", "--token", "********"].map(str::to_owned).to_vec();
+    assert_eq!(Hints::of(&node, "k3s-two"), Hints { unit: "k3s-one".into(), node_args: Some(args) });
+    node.annotations.insert("k3s.io/node-args".into(), "{}".into());
+    assert_eq!(Hints::of(&node, "").node_args, None);
+}
