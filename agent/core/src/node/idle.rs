@@ -451,8 +451,10 @@ fn keep_before(case: &Case<'_>) -> Vec<Step> {
     if case.host.original.is_none() {
         steps.push(Step::Keep(Kept::Original, disk.clone()));
     }
-    if case.host.previous.is_none() && judge::model_of(disk).is_ok() {
-        steps.push(Step::Keep(Kept::Previous, disk.clone()));
+    if case.host.previous.is_none() {
+        // The guard must have something to put back. Where k3s cannot read what lies there, no file is better.
+        let working = if judge::model_of(disk).is_ok() { disk.clone() } else { Tree::default() };
+        steps.push(Step::Keep(Kept::Previous, working));
     }
     steps
 }

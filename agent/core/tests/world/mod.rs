@@ -210,7 +210,7 @@ impl World {
         self.armed = None;
         self.fired = true;
         self.story.push("guard".into());
-        self.disk = self.previous.clone().or(self.original.clone()).unwrap_or_default();
+        self.disk = self.previous.clone().expect("a guard with nothing to put back");
     }
 
     /// The power goes; at boot the guard is ordered before k3s.
@@ -360,7 +360,7 @@ impl World {
                 self.record = Some(serde_json::from_str(&text).unwrap());
             }
             Step::ArmGuard { acts_at } => {
-                assert!(self.previous.is_some() || self.original.is_some(), "a guard with nothing to put back");
+                assert!(self.previous.is_some(), "a guard with nothing to put back");
                 self.armed = Some(*acts_at);
                 self.fired = false;
             }
