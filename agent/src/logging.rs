@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{EnvFilter, ParseError, Targets};
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::format::Writer as FmtWriter;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
@@ -97,7 +97,7 @@ pub fn init(format: Format, filter: Option<&str>) -> Result<Lossy, LoggingError>
 ///
 /// The filter is not one.
 pub fn subscriber(lossy: &Lossy, filter: &str) -> Result<impl Subscriber + Send + Sync + use<>, ParseError> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = filter.parse::<Targets>()?;
     let writer = lossy.clone();
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
