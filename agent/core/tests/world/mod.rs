@@ -3,17 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 #![allow(dead_code, reason = "each test uses a part of the builder")]
 
-use std::collections::BTreeMap;
+mod agent;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use agent_core::digest::Key;
 use agent_core::node::annotations::{NodeSeen, Phase};
-use agent_core::node::evidence::{Answer, Check, Evidence};
-use agent_core::node::journal::{JournalSeen, Record};
-use agent_core::node::observed::{
-    Clock, Disk, GuardSeen, HostSeen, Installation, LogSigns, Program, Role, RuntimeFiles, Service, UnitSeen, Writer,
-};
-use agent_core::node::plan::{Depth, Desired, Kept, Observed, Plan, Step, Wake, Wanted, plan};
+use agent_core::node::journal::Record;
+use agent_core::node::observed::{Clock, Installation, LogSigns, Program, Role, RuntimeFiles};
+use agent_core::node::plan::{Depth, Desired, Wanted};
 use agent_core::node::turn::{Turn, TurnSource};
 use agent_core::policy::Policy;
 use agent_core::registries::model::{Auth, HostConfig, Mirror, Registries};
@@ -23,7 +22,7 @@ use agent_core::runtime::auth_tables::ConfigVersion;
 use agent_core::runtime::expect::expect;
 use agent_core::runtime::settings::Settings;
 use agent_core::tree::Tree;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// A mirror of this host makes the k3s of this world refuse the file, as a future k3s might.
 pub const REFUSED: &str = "refused.example.com";
@@ -63,11 +62,23 @@ pub struct World {
     pub version: String,
     pub boot: u32,
     pub now: Duration,
+    /// How far the wall clock was set on or back.
+    pub wall_set: SignedDuration,
+    /// `Type=exec`: systemd calls the unit active as soon as its process runs.
+    pub exec_type: bool,
+    /// This many of the next steps fail.
+    pub failing: u32,
+    /// The last pass ended at a step that failed.
+    pub failed: bool,
+    /// Mirrors of these hosts make this k3s refuse the file.
+    pub refuses: BTreeSet<String>,
     epoch: Timestamp,
     unit: Unit,
     invocation: u32,
     started: Duration,
     crashes: u32,
+    log: LogSigns,
+    modified: Timestamp,
     runtime: RuntimeFiles,
     loaded: Option<Registries>,
     held: Option<Turn>,
@@ -99,11 +110,18 @@ impl World {
             version: "v1".into(),
             boot: 1,
             now: Duration::from_secs(1000),
+            wall_set: SignedDuration::ZERO,
+            exec_type: false,
+            failing: 0,
+            failed: false,
+            refuses: [REFUSED.to_owned()].into(),
             epoch: "2026-01-01T00:00:00Z".parse().unwrap(),
             unit: Unit::Up,
             invocation: 1,
             started: Duration::from_secs(10),
             crashes: 0,
+            log: LogSigns::default(),
+            modified: "2025-01-01T00:00:00Z".parse().unwrap(),
             runtime: RuntimeFiles::default(),
             loaded: None,
             held: None,
@@ -120,7 +138,7 @@ impl World {
             registries: registries.clone(),
             tree: tree(registries),
             credential_sources: BTreeMap::new(),
-            file_hosts: std::collections::BTreeSet::new(),
+            file_hosts: BTreeSet::new(),
             errors: Vec::new(),
         }));
     }
@@ -140,19 +158,20 @@ impl World {
     }
 
     pub fn clock(&self) -> Clock {
-        let wall = self.epoch + self.now + Duration::from_secs(u64::from(self.boot) * 100_000);
-        Clock { wall, boot: self.now, boot_id: format!("boot-{}", self.boot) }
+        Clock { wall: self.wall_at(self.now), boot: self.now, boot_id: format!("boot-{}", self.boot) }
     }
 
     fn wall_at(&self, boot: Duration) -> Timestamp {
-        self.epoch + boot + Duration::from_secs(u64::from(self.boot) * 100_000)
+        self.epoch + self.wall_set + boot + Duration::from_secs(u64::from(self.boot) * 100_000)
     }
 
     /// What k3s makes of the file: `Err` if it loops on it.
     fn reads(&self) -> Result<Registries, &'static str> {
         let Some(bytes) = &self.disk.registries else { return Ok(Registries::default()) };
         match on_disk::read(bytes.expose()) {
-            OnDisk::Read(document) if document.registries.mirrors.contains_key(REFUSED) => Err("refused"),
+            OnDisk::Read(document) if document.registries.mirrors.keys().any(|host| self.refuses.contains(host)) => {
+                Err("refused")
+            }
             OnDisk::Read(document) => Ok(document.registries),
             OnDisk::Rejected(_) | OnDisk::CannotTell(_) => Err("not readable"),
         }
@@ -192,25 +211,41 @@ impl World {
             if let Unit::Starting(since) = self.unit
                 && self.now >= since + self.start_takes
                 && !(self.supervisor_away && self.role == Role::Agent)
-                && let Ok(model) = self.reads()
             {
-                if Self::containerd_crashes(&model) {
-                    self.crashes += 1;
-                    self.invocation += 1;
-                    self.unit = Unit::Starting(self.now + Duration::from_secs(5));
-                } else {
-                    self.unit = Unit::Up;
-                    self.load();
-                }
+                self.goes_on();
             }
         }
+    }
+
+    /// A start that nothing holds up reads the file.
+    fn goes_on(&mut self) {
+        match self.reads() {
+            Err(_) => self.log.registries_error = true,
+            Ok(model) if Self::containerd_crashes(&model) => {
+                self.crashes += 1;
+                self.invocation += 1;
+                self.started = self.now;
+                self.log = LogSigns { containerd_exited: true, ..LogSigns::default() };
+                self.unit = Unit::Starting(self.now + Duration::from_secs(5));
+            }
+            Ok(_) => {
+                self.unit = Unit::Up;
+                self.load();
+            }
+        }
+    }
+
+    /// Somebody writes the file.
+    pub fn write(&mut self, tree: Tree) {
+        self.disk = tree;
+        self.modified = self.clock().wall;
     }
 
     fn guard_acts(&mut self) {
         self.armed = None;
         self.fired = true;
         self.story.push("guard".into());
-        self.disk = self.previous.clone().expect("a guard with nothing to put back");
+        self.write(self.previous.clone().expect("a guard with nothing to put back"));
     }
 
     /// The power goes; at boot the guard is ordered before k3s.
@@ -229,6 +264,7 @@ impl World {
         self.invocation += 1;
         self.started = self.now;
         self.crashes = 0;
+        self.log = LogSigns::default();
         self.unit = Unit::Starting(self.now);
     }
 
@@ -239,6 +275,17 @@ impl World {
 
     pub fn stop_by_hand(&mut self) {
         self.unit = Unit::Stopped;
+    }
+
+    /// Does nothing to a unit that runs.
+    pub fn start_by_hand(&mut self) {
+        if self.unit == Unit::Stopped {
+            self.start();
+        }
+    }
+
+    pub fn key(&self) -> Key {
+        Key::new([7; 32])
     }
 
     /// The agent's process dies: what it held in memory is gone.
@@ -253,161 +300,6 @@ impl World {
 
     pub fn loaded(&self) -> Option<&Registries> {
         self.loaded.as_ref()
-    }
-
-    fn observe(&mut self) -> Observed {
-        self.dice += 1;
-        let looping = !self.is_up();
-        let unreadable = self.reads().is_err();
-        let log = LogSigns {
-            // The log of one invocation keeps its lines, also after the file was mended.
-            registries_error: looping && unreadable && !self.supervisor_away,
-            containerd_config_error: false,
-            containerd_exited: looping && self.crashes > 0,
-            waits_for_server: looping && self.supervisor_away,
-        };
-        let state = match self.unit {
-            Unit::Up => ("active", "running"),
-            Unit::Starting(_) => ("activating", "start"),
-            Unit::Stopped => ("inactive", "dead"),
-        };
-        let unit = UnitSeen {
-            active_state: state.0.into(),
-            sub_state: state.1.into(),
-            invocation: format!("invocation-{}", self.invocation),
-            restarts: self.crashes,
-            main_started: Some(self.started),
-            main_started_wall: Some(self.wall_at(self.started)),
-            job_pending: false,
-            version: self.version.clone(),
-        };
-        let writer = Writer { modified: self.clock().wall, uid: 0, mode: 0o600 };
-        let host = HostSeen {
-            installation: self.installation(),
-            disk: Disk { tree: self.disk.clone(), oddity: None, writer: Some(writer) },
-            previous: self.previous.clone(),
-            original: self.original.clone(),
-            service: if self.service { Service::Unit(unit) } else { Service::None },
-            runtime: self.runtime.clone(),
-            log,
-            guard: match (self.armed, self.fired) {
-                (Some(acts_at), _) => GuardSeen::Armed { acts_at },
-                (None, true) => GuardSeen::Fired,
-                (None, false) => GuardSeen::Idle,
-            },
-            evidence: (self.look == Depth::Full && self.service).then(|| self.evidence()),
-        };
-        Observed {
-            clock: self.clock(),
-            desired: self.desired.clone(),
-            host: Ok(host),
-            journal: self.record.clone().map_or(JournalSeen::Missing, |record| JournalSeen::Found(Box::new(record))),
-            key: Key::new([7; 32]),
-            node: self.node.clone(),
-            source: self.source,
-            held: self.held.clone(),
-            gate: self.gate.clone(),
-            dice: format!("{:08x}", self.dice),
-        }
-    }
-
-    fn evidence(&self) -> Evidence {
-        let answer = |holds: bool| if holds { Answer::Passed } else { Answer::Failed("does not answer".into()) };
-        let server = self.role == Role::Server;
-        [
-            (Check::Containerd, answer(self.is_up())),
-            (Check::Kubelet, answer(self.is_up())),
-            (Check::Supervisor, if server { Answer::NotApplicable } else { answer(!self.supervisor_away) }),
-            (Check::Etcd, if server { answer(self.is_up()) } else { Answer::NotApplicable }),
-        ]
-        .into()
-    }
-
-    /// One pass. With `Some(n)` the process dies after n steps of it.
-    pub fn pass(&mut self, dies_after: Option<usize>) -> Plan {
-        let seen = self.observe();
-        let plan = plan(&seen, &self.policy);
-        self.look = plan.look;
-        if let Some(Step::Restart(turn)) = plan.steps.iter().find(|step| matches!(step, Step::Restart(_))) {
-            self.held = Some(turn.clone());
-        }
-        for (done, step) in plan.steps.iter().enumerate() {
-            if dies_after == Some(done) {
-                self.die();
-                return plan;
-            }
-            self.story.push(step.name().into());
-            if !self.execute(step) {
-                return plan;
-            }
-        }
-        if dies_after == Some(plan.steps.len()) && !plan.steps.is_empty() {
-            self.die();
-        }
-        if self.record.as_ref().is_none_or(|record| record.intent.is_none()) {
-            self.held = None;
-        }
-        plan
-    }
-
-    fn execute(&mut self, step: &Step) -> bool {
-        match step {
-            Step::Keep(Kept::Previous, tree) => self.previous = Some(tree.clone()),
-            Step::Keep(Kept::Original, tree) => self.original = Some(tree.clone()),
-            Step::Record(record) => {
-                // It must survive its own file format.
-                let text = serde_json::to_string(record).unwrap();
-                self.record = Some(serde_json::from_str(&text).unwrap());
-            }
-            Step::ArmGuard { acts_at } => {
-                assert!(self.previous.is_some(), "a guard with nothing to put back");
-                self.armed = Some(*acts_at);
-                self.fired = false;
-            }
-            Step::PushGuard { acts_at } => {
-                if self.armed.is_some() {
-                    self.armed = Some(*acts_at);
-                }
-            }
-            Step::ClaimGuard => {
-                if self.armed.take().is_none() {
-                    return false;
-                }
-            }
-            Step::ClearGuard => {
-                self.armed = None;
-                self.fired = false;
-            }
-            Step::Replace(tree) => self.disk = tree.clone(),
-            Step::Restart(_) => {
-                self.restarts += 1;
-                self.start();
-            }
-        }
-        true
-    }
-
-    /// Passes until nothing is left to do or to wait for, or `limit` is over. Gives the last plan.
-    pub fn settle(&mut self, limit: Duration) -> Plan {
-        let until = self.now + limit;
-        let mut quiet = 0;
-        loop {
-            let plan = self.pass(None);
-            match plan.wake {
-                Wake::Now => quiet += 1,
-                Wake::After(time) => {
-                    quiet = 0;
-                    let open = self.record.as_ref().is_some_and(|record| record.intent.is_some());
-                    let rests = plan.steps.is_empty() && !open && plan.phase != Phase::Pending;
-                    if rests || self.now >= until {
-                        return plan;
-                    }
-                    let longest = Duration::from_secs(if open { 1 } else { 10 });
-                    self.pass_time(time.clamp(Duration::from_millis(500), longest));
-                }
-            }
-            assert!(quiet < 50, "a loop without time: {:?}: {}", plan.phase, self.told());
-        }
     }
 
     pub fn told(&self) -> String {
@@ -430,6 +322,15 @@ impl World {
 /// The tree of a model, as the product writes it.
 pub fn tree(registries: &Registries) -> Tree {
     Tree { registries: Some(render(registries)), ..Tree::default() }
+}
+
+/// What k3s takes a tree for.
+pub fn meaning(tree: &Tree) -> Option<Registries> {
+    let Some(bytes) = &tree.registries else { return Some(Registries::default()) };
+    match on_disk::read(bytes.expose()) {
+        OnDisk::Read(document) => Some(document.registries),
+        OnDisk::Rejected(_) | OnDisk::CannotTell(_) => None,
+    }
 }
 
 /// A tree of this text.

@@ -1,0 +1,173 @@
+//! The agent's side of the world: what it sees, one pass of it, and what its steps do.
+
+use std::time::Duration;
+
+use agent_core::node::annotations::Phase;
+use agent_core::node::evidence::{Answer, Check, Evidence};
+use agent_core::node::journal::JournalSeen;
+use agent_core::node::observed::{Disk, GuardSeen, HostSeen, LogSigns, Role, Service, UnitSeen, Writer};
+use agent_core::node::plan::{Depth, Kept, Observed, Plan, Step, Wake, plan};
+
+use super::{Unit, World};
+
+impl World {
+    pub fn observe(&mut self) -> Observed {
+        self.dice += 1;
+        // The log of one invocation keeps its lines, also after the file was mended.
+        let log = LogSigns { waits_for_server: !self.is_up() && self.supervisor_away, ..self.log.clone() };
+        let state = match self.unit {
+            Unit::Up => ("active", "running"),
+            Unit::Starting(_) if self.exec_type => ("active", "running"),
+            Unit::Starting(_) => ("activating", "start"),
+            Unit::Stopped => ("inactive", "dead"),
+        };
+        let unit = UnitSeen {
+            active_state: state.0.into(),
+            sub_state: state.1.into(),
+            invocation: format!("invocation-{}", self.invocation),
+            restarts: self.crashes,
+            main_started: Some(self.started),
+            main_started_wall: Some(self.wall_at(self.started)),
+            job_pending: false,
+            version: self.version.clone(),
+        };
+        let writer = Writer { modified: self.modified, uid: 0, mode: 0o600 };
+        let host = HostSeen {
+            installation: self.installation(),
+            disk: Disk { tree: self.disk.clone(), oddity: None, writer: Some(writer) },
+            previous: self.previous.clone(),
+            original: self.original.clone(),
+            service: if self.service { Service::Unit(unit) } else { Service::None },
+            runtime: self.runtime.clone(),
+            log,
+            guard: match (self.armed, self.fired) {
+                (Some(acts_at), _) => GuardSeen::Armed { acts_at },
+                (None, true) => GuardSeen::Fired,
+                (None, false) => GuardSeen::Idle,
+            },
+            evidence: (self.look == Depth::Full && self.service).then(|| self.evidence()),
+        };
+        Observed {
+            clock: self.clock(),
+            desired: self.desired.clone(),
+            host: Ok(host),
+            journal: self.record.clone().map_or(JournalSeen::Missing, |record| JournalSeen::Found(Box::new(record))),
+            key: self.key(),
+            node: self.node.clone(),
+            source: self.source,
+            held: self.held.clone(),
+            gate: self.gate.clone(),
+            dice: format!("{:08x}", self.dice),
+        }
+    }
+
+    fn evidence(&self) -> Evidence {
+        let answer = |holds: bool| if holds { Answer::Passed } else { Answer::Failed("does not answer".into()) };
+        let server = self.role == Role::Server;
+        [
+            (Check::Containerd, answer(self.is_up())),
+            (Check::Kubelet, answer(self.is_up())),
+            (Check::Supervisor, if server { Answer::NotApplicable } else { answer(!self.supervisor_away) }),
+            (Check::Etcd, if server { answer(self.is_up()) } else { Answer::NotApplicable }),
+        ]
+        .into()
+    }
+
+    /// One pass. With `Some(n)` the process dies after n steps of it.
+    pub fn pass(&mut self, dies_after: Option<usize>) -> Plan {
+        let seen = self.observe();
+        let plan = plan(&seen, &self.policy);
+        self.failed = false;
+        self.look = plan.look;
+        if let Some(Step::Restart(turn)) = plan.steps.iter().find(|step| matches!(step, Step::Restart(_))) {
+            self.held = Some(turn.clone());
+        }
+        for (done, step) in plan.steps.iter().enumerate() {
+            if dies_after == Some(done) {
+                self.die();
+                return plan;
+            }
+            self.story.push(step.name().into());
+            if self.failing > 0 {
+                self.failing -= 1;
+                self.story.push("fails".into());
+                if let Step::Replace(tree) = step {
+                    // The directories of TLS files go first; the disk was full at the file itself.
+                    self.disk.tls.extend(tree.tls.clone());
+                }
+                self.failed = true;
+                return plan;
+            }
+            if !self.execute(step) {
+                return plan;
+            }
+        }
+        if dies_after == Some(plan.steps.len()) && !plan.steps.is_empty() {
+            self.die();
+        }
+        if self.record.as_ref().is_none_or(|record| record.intent.is_none()) {
+            self.held = None;
+        }
+        plan
+    }
+
+    fn execute(&mut self, step: &Step) -> bool {
+        match step {
+            Step::Keep(Kept::Previous, tree) => self.previous = Some(tree.clone()),
+            Step::Keep(Kept::Original, tree) => self.original = Some(tree.clone()),
+            Step::Record(record) => {
+                // It must survive its own file format.
+                let text = serde_json::to_string(record).unwrap();
+                self.record = Some(serde_json::from_str(&text).unwrap());
+            }
+            Step::ArmGuard { acts_at } => {
+                assert!(self.previous.is_some(), "a guard with nothing to put back");
+                self.armed = Some(*acts_at);
+                self.fired = false;
+            }
+            Step::PushGuard { acts_at } => {
+                if self.armed.is_some() {
+                    self.armed = Some(*acts_at);
+                }
+            }
+            Step::ClaimGuard => {
+                if self.armed.take().is_none() {
+                    return false;
+                }
+            }
+            Step::ClearGuard => {
+                self.armed = None;
+                self.fired = false;
+            }
+            Step::Replace(tree) => self.write(tree.clone()),
+            Step::Restart(_) => {
+                self.restarts += 1;
+                self.start();
+            }
+        }
+        true
+    }
+
+    /// Passes until nothing is left to do or to wait for, or `limit` is over. Gives the last plan.
+    pub fn settle(&mut self, limit: Duration) -> Plan {
+        let until = self.now + limit;
+        let mut quiet = 0;
+        loop {
+            let plan = self.pass(None);
+            match plan.wake {
+                Wake::Now => quiet += 1,
+                Wake::After(time) => {
+                    quiet = 0;
+                    let open = self.record.as_ref().is_some_and(|record| record.intent.is_some());
+                    let rests = plan.steps.is_empty() && !open && plan.phase != Phase::Pending;
+                    if rests || self.now >= until {
+                        return plan;
+                    }
+                    let longest = Duration::from_secs(if open { 1 } else { 10 });
+                    self.pass_time(time.clamp(Duration::from_millis(500), longest));
+                }
+            }
+            assert!(quiet < 50, "a loop without time: {:?}: {}", plan.phase, self.told());
+        }
+    }
+}
