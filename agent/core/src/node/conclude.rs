@@ -55,7 +55,7 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
         .restart_ordered
         .as_ref()
         .filter(|ordered| ordered.boot_id == clock.boot_id)
-        .map(|ordered| clock.boot.saturating_sub(ordered.boot));
+        .map(|ordered| clock.boot.saturating_sub(ordered.boot).saturating_sub(intent.away));
     record.last_restart = took.or(record.last_restart);
     let files_only = matches!(case.host.service, Service::None);
     let restart_left = files_only && intent.restart;
@@ -87,9 +87,15 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
 pub(crate) fn undone(case: &Case<'_>, intent: &Intent) -> Plan {
     let clock = &case.seen.clock;
     let model = judge::model_of(&case.host.disk.tree).ok().map(|model| case.seen.key.model(&model));
-    let mut record = ended(case, model);
+    let mut record = ended(case, model.clone().filter(|_| judge::holds_what_lies(case)));
     let revision = intent.goal.revision().to_owned();
-    let (phase, reason) = match &intent.verdict {
+    // Not even a node without a file ran: that says nothing against a file that was proven before.
+    let unjust = intent.rung == Rung::Stuck && !matches!(intent.goal, Goal::Apply(_));
+    let verdict = match &intent.verdict {
+        Some(Verdict::Failed(why)) if unjust => Some(Verdict::Inconclusive(why.clone())),
+        verdict => verdict.clone(),
+    };
+    let (phase, reason) = match &verdict {
         Some(Verdict::Failed(why)) => failed(&mut record, intent, why, clock.wall),
         Some(Verdict::Inconclusive(why)) => {
             let before = record.inconclusive.take().filter(|earlier| earlier.revision == revision);
@@ -112,9 +118,36 @@ pub(crate) fn undone(case: &Case<'_>, intent: &Intent) -> Plan {
     plan.failed = (phase == Phase::RolledBack).then(|| intent.goal.revision().to_owned());
     plan.counted = (phase == Phase::RolledBack).then_some(Counted::RolledBack);
     plan.steps = clear(case);
-    plan.steps.push(Step::Record(Box::new(record)));
+    if phase == Phase::RolledBack
+        && let Some(applied) = successor(case, intent, &record, model)
+    {
+        plan.revision = Some(applied.revision.clone());
+        record.applied = Some(applied);
+        plan.steps.push(Step::Record(Box::new(record)));
+        plan.steps.push(Step::Keep(Kept::Previous, case.host.disk.tree.clone()));
+    } else {
+        plan.steps.push(Step::Record(Box::new(record)));
+    }
     plan.wake = Wake::Now;
     plan
+}
+
+/// The last proven tree failed itself, as after an upgrade of k3s: the one that runs now takes its place. Else it would be
+/// taken for a foreign edit, and the failed one be put back, for ever.
+fn successor(
+    case: &Case<'_>,
+    intent: &Intent,
+    record: &Record,
+    model: Option<super::journal::Digest>,
+) -> Option<Applied> {
+    let applied = record.applied.as_ref().filter(|_| !matches!(intent.goal, Goal::Apply(_)))?;
+    let tree = case.seen.key.tree(&case.host.disk.tree);
+    if applied.tree == tree {
+        return None;
+    }
+    let is_original = case.host.original.as_ref() == Some(&case.host.disk.tree);
+    let revision = if is_original { "restore" } else { "none" }.to_owned();
+    Some(Applied { revision, model: model?, tree, evidence: passed(case), at: case.seen.clock.wall })
 }
 
 /// Nothing was touched: there is nothing to prove and nothing to undo.
@@ -140,7 +173,8 @@ pub(crate) fn remember<T>(list: &mut Vec<T>, value: T, limit: usize) {
     list.drain(..surplus);
 }
 
-fn failed(record: &mut Record, intent: &Intent, why: &str, at: jiff::Timestamp) -> (Phase, String) {
+/// Remembers that a model failed here, and gives the phase and the reason to tell.
+pub(crate) fn failed(record: &mut Record, intent: &Intent, why: &str, at: jiff::Timestamp) -> (Phase, String) {
     let revision = intent.goal.revision().to_owned();
     record.failed.retain(|failed| failed.model != intent.model);
     let reason = format!("{revision} failed here and was undone: {why}");

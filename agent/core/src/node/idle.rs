@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::annotations::Phase;
 use super::conclude::{self, REMEMBERED, RESTORES, passed, remember};
-use super::journal::{Applied, Ask, Goal, Intent, Loaded, Record, Rung};
+use super::journal::{Applied, Ask, Goal, Intent, Loaded, Record, Rung, Verdict};
 use super::judge;
 use super::observed::{Disk, GuardSeen, Service, UnitSeen};
 use super::plan::{Case, Counted, Depth, Desired, Kept, PROVING, Plan, STEADY, Step, Wake, Wanted};
@@ -14,6 +14,7 @@ use crate::policy::{Adopt, Drift, Mode};
 use crate::registries::changes;
 use crate::registries::effect::Effect;
 use crate::tree::Tree;
+use jiff::Timestamp;
 
 /// Drift that was restored this often within [`RESTORES_WITHIN`] means that another writer fights us.
 const RESTORES_WITHIN: Duration = Duration::from_secs(3600);
@@ -52,11 +53,25 @@ pub(crate) fn cure(case: &Case<'_>, intent: &Intent, stay: Plan) -> Plan {
     let goal = Goal::Apply(wanted.revision.clone());
     let request =
         Request { wanted: &wanted, goal, effect: Effect::Restart, why: "a cure for a stuck node", cures: true };
-    turn(case, request, stay)
+    let mut plan = turn(case, request, stay);
+    if matches!(plan.phase, Phase::Paused | Phase::Invalid) {
+        // Whatever the cure waits for, the node is stuck, and counts as that.
+        plan.phase = Phase::Stuck;
+    }
+    plan
 }
 
 /// Honours a `retry` token once.
 fn retry(case: &Case<'_>) -> Option<Plan> {
+    let record = retried(case)?;
+    let mut plan = Plan::resting(Phase::Pending, "retry asked for".to_owned()).of(&record);
+    plan.steps = vec![Step::Record(Box::new(record))];
+    plan.wake = Wake::Now;
+    Some(plan)
+}
+
+/// The record with a `retry` token that was not honoured yet: what failed may be tried again.
+pub(crate) fn retried(case: &Case<'_>) -> Option<Record> {
     let token = case.seen.node.ours("retry")?;
     if case.record.retries.iter().any(|honoured| honoured == token) {
         return None;
@@ -66,10 +81,7 @@ fn retry(case: &Case<'_>) -> Option<Plan> {
     record.failed.clear();
     record.inconclusive = None;
     record.restores.clear();
-    let mut plan = Plan::resting(Phase::Pending, "retry asked for".to_owned()).of(&record);
-    plan.steps = vec![Step::Record(Box::new(record))];
-    plan.wake = Wake::Now;
-    Some(plan)
+    Some(record)
 }
 
 /// The proven tree lies there, but `previous` still is the one before: the process died between the two.
@@ -86,7 +98,13 @@ fn heal(case: &Case<'_>) -> Option<Plan> {
     let applied = case.record.applied.as_ref()?;
     let previous = case.host.previous.as_ref()?;
     let Service::Unit(unit) = &case.host.service else { return None };
-    if unit.is_active() || !loops(case, unit) {
+    if unit.is_active() || !loops(case, unit) || has_failed(case.record, &applied.model) {
+        return None;
+    }
+    let log = &case.host.log;
+    let is_foreign = case.seen.key.tree(&case.host.disk.tree) != applied.tree;
+    if !is_foreign && !log.registries_error && !log.containerd_config_error {
+        // containerd exits on the very file on which it ran: something else is wrong, and no other file would help.
         return None;
     }
     let model = judge::model_of(previous).ok()?;
@@ -111,15 +129,18 @@ fn drift(case: &Case<'_>) -> Option<Plan> {
     if case.seen.key.tree(&disk.tree) == applied.tree || case.seen.key.tree(previous) != applied.tree {
         return None;
     }
+    let is_desired = self::wanted(case).is_ok_and(|wanted| wanted.tree == disk.tree);
+    if is_desired || has_failed(case.record, &applied.model) {
+        // Ours: the process died between the file and its record. Or the last proven one does not run here any more.
+        return None;
+    }
     let who = foreign(disk);
     if case.policy.drift == Drift::Report {
         let reason = format!("the file was {who}; the policy only reports it");
         return Some(Plan::resting(Phase::Invalid, reason).of(case.record));
     }
     let now = case.seen.clock.wall;
-    let hour_ago = now.checked_sub(RESTORES_WITHIN).unwrap_or(now);
-    let recent: Vec<_> = case.record.restores.iter().filter(|at| **at > hour_ago && **at <= now).collect();
-    if recent.len() >= RESTORES {
+    if is_fought(case, disk) {
         let reason = format!(
             "the file was {who}, after {RESTORES} restores within an hour: stop that writer, then set the retry annotation"
         );
@@ -158,6 +179,19 @@ fn drift(case: &Case<'_>) -> Option<Plan> {
     let rest = Plan::resting(Phase::Pending, why.clone()).of(case.record);
     let goal = Goal::Drift(applied.revision.clone());
     Some(turn(case, Request { wanted: &wanted, goal, effect: verdict.effect, why: &why, cures: false }, rest))
+}
+
+/// Three restores within an hour, and no hour without a foreign write since. Moments that a clock which was set back has
+/// not reached yet count for nothing.
+fn is_fought(case: &Case<'_>, disk: &Disk) -> bool {
+    let now = case.seen.clock.wall;
+    let hour_ago = now.checked_sub(RESTORES_WITHIN).unwrap_or(now);
+    let is_recent = |at: Timestamp| at > hour_ago && at <= now;
+    let restores = &case.record.restores;
+    let (Some(first), Some(last)) = (restores.first(), restores.last()) else { return false };
+    let within = last.duration_since(*first).unsigned_abs() <= RESTORES_WITHIN;
+    let written = disk.writer.as_ref().is_some_and(|writer| is_recent(writer.modified));
+    restores.len() >= RESTORES && within && (is_recent(*last) || written)
 }
 
 fn foreign(disk: &Disk) -> String {
@@ -282,6 +316,11 @@ fn quiet(case: &Case<'_>, wanted: &Wanted) -> Plan {
     let proof = if files_only { "files only" } else { "loaded" };
     let mut plan = Plan::resting(Phase::Current, format!("as desired ({proof})"));
     if same && !differs {
+        // Started by somebody else since: what is loaded is written down while the clocks still tell it.
+        let loaded = loaded(case, &model).filter(|_| judge::holds_what_lies(case));
+        if loaded.is_some() && loaded != case.record.loaded {
+            plan.steps = vec![Step::Record(Box::new(Record { loaded, ..case.record.clone() }))];
+        }
         return plan;
     }
     let mut record = Record { asked: None, inconclusive: None, ..case.record.clone() };
@@ -351,7 +390,7 @@ fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Plan {
         return rest;
     }
     if let Service::Unit(unit) = &case.host.service
-        && !(unit.is_active() || cures || loops(case, unit))
+        && !(unit.is_active() || cures || (loops(case, unit) && case.host.disk.tree != wanted.tree))
     {
         let name = &case.host.installation.unit;
         let state = &unit.active_state;
@@ -359,11 +398,21 @@ fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Plan {
         rest.wake = Wake::After(Duration::from_secs(10));
         return rest;
     }
+    if let Service::Unit(unit) = &case.host.service
+        && judge::is_starting(case, unit)
+    {
+        let name = &case.host.installation.unit;
+        rest.reason = format!("{name} has just been started and has not written config.toml yet: waiting for it");
+        rest.wake = Wake::After(Duration::from_secs(5));
+        return rest;
+    }
+    // More than the whole wait is left only if the wall clock was set back.
     if let Some(again) = &case.record.inconclusive
         && again.revision == wanted.revision
         && case.seen.clock.wall < again.again_at
+        && let left = again.again_at.duration_since(case.seen.clock.wall).unsigned_abs()
+        && left <= conclude::again_after(again.count)
     {
-        let left = again.again_at.duration_since(case.seen.clock.wall).unsigned_abs();
         rest.reason =
             format!("not proven and undone: {}; tried again in {} min", again.why, left.as_secs().div_ceil(60));
         rest.wake = Wake::After(left.min(STEADY));
@@ -378,6 +427,11 @@ fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Plan {
     let windows = &case.policy.windows;
     if !windows.is_empty() && !windows.iter().any(|window| window.contains(case.seen.clock.wall)) {
         rest.reason = format!("outside the maintenance windows: {why}");
+        return rest;
+    }
+    if let Some(gate) = &case.seen.gate {
+        rest.reason = format!("not begun: {gate}");
+        rest.wake = Wake::After(Duration::from_secs(10));
         return rest;
     }
     if case.host.evidence.is_none() && !matches!(case.host.service, Service::None) {
@@ -418,6 +472,8 @@ fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect, turn: Tur
     intent.restart = effect >= Effect::Live;
     intent.credential_sources = wanted.credential_sources.clone();
     intent.file_hosts = wanted.file_hosts.clone();
+    let record = cured(case, &mut intent);
+    let case = &Case { record: &record, ..*case };
     let mut plan = Plan::resting(Phase::Applying, format!("replacing the file ({effect}); not preflighted"));
     plan.steps = keep_before(case);
     let Service::Unit(_) = &case.host.service else {
@@ -444,16 +500,31 @@ fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect, turn: Tur
     plan
 }
 
+/// The record without a stuck intent whose place a cure takes: what it knew is not forgotten.
+fn cured(case: &Case<'_>, intent: &mut Intent) -> Record {
+    let mut record = Record { intent: None, ..case.record.clone() };
+    if let Some(stuck) = &case.record.intent {
+        intent.passed_before.extend(&stuck.passed_before);
+        if let Some(Verdict::Failed(why)) = &stuck.verdict {
+            conclude::failed(&mut record, stuck, why, case.seen.clock.wall);
+        }
+    }
+    record
+}
+
 /// Before the first write: what lies there is kept, byte for byte.
 fn keep_before(case: &Case<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let disk = &case.host.disk.tree;
-    if case.host.original.is_none() {
+    // As long as nothing of ours was proven here, what lies here is an administrator's, also if it was written after a
+    // first attempt that failed. Only absence may be a rung of ours.
+    let is_theirs = case.record.applied.is_none() && case.record.intent.is_none() && !disk.is_absent();
+    if !case.host.original.as_ref().is_some_and(|kept| !is_theirs || kept == disk) {
         steps.push(Step::Keep(Kept::Original, disk.clone()));
     }
-    if case.host.previous.is_none() {
-        // The guard must have something to put back. Where k3s cannot read what lies there, no file is better.
-        let working = if judge::model_of(disk).is_ok() { disk.clone() } else { Tree::default() };
+    // The guard must have something to put back. Where k3s cannot read what lies there, no file is better.
+    let working = if judge::model_of(disk).is_ok() { disk.clone() } else { Tree::default() };
+    if !case.host.previous.as_ref().is_some_and(|kept| !is_theirs || *kept == working) {
         steps.push(Step::Keep(Kept::Previous, working));
     }
     steps

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::evidence::{Answer, Check};
+use jiff::SignedDuration;
+
 use super::observed::{Clock, Installation, RuntimeFiles, Service, UnitSeen};
 use super::plan::Case;
 use crate::registries::effect::{self, Effect, Loaded};
@@ -15,7 +17,7 @@ use crate::runtime::settings::{EmbeddedRegistry, Settings};
 use crate::tree::Tree;
 
 /// How far the start of a process, read in ticks, may lie before an order on the same clock.
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// What a change costs, and why, in one sentence without a secret.
 pub(crate) struct Cost {
@@ -109,15 +111,11 @@ fn loaded_by(
         let why = format!("{} is {}", case.host.installation.unit, unit.active_state);
         return effect::effect(Loaded::Unknown(why), model, settings, files_differ);
     }
-    if is_of_this_start(&case.host.runtime, unit) {
+    if has_written(case, unit) {
         let seen = seen_on_node(&case.host.runtime);
         return effect::effect(Loaded::FromNode(&seen), model, settings, files_differ);
     }
-    let clock = &case.seen.clock;
-    let recorded = case.record.loaded.as_ref().filter(|loaded| {
-        !loaded.invocation.is_empty() && loaded.invocation == unit.invocation && loaded.boot_id == clock.boot_id
-    });
-    let Some(recorded) = recorded else {
+    let Some(recorded) = recorded(case, unit) else {
         let why = "what the runtime holds is not known".to_owned();
         return effect::effect(Loaded::Unknown(why), model, settings, files_differ);
     };
@@ -174,13 +172,13 @@ fn unit_missing(case: &Case<'_>, unit: &UnitSeen, restarted: Option<(&Clock, &st
         return Some(format!("{name} was not restarted yet"));
     }
     let started = unit.main_started?;
-    let too_old = ordered.boot_id == case.seen.clock.boot_id && started + TICK < ordered.boot;
+    let too_old = ordered.boot_id == case.seen.clock.boot_id && started.saturating_add(TICK) < ordered.boot;
     too_old.then(|| format!("{name}'s main process is older than the restart"))
 }
 
 /// Where what k3s wrote at this start differs from what it makes of the file that lies there.
 fn not_loaded(case: &Case<'_>, unit: &UnitSeen) -> Vec<(Check, String)> {
-    if !is_of_this_start(&case.host.runtime, unit) {
+    if !has_written(case, unit) {
         return vec![(Check::AuthTables, "k3s has not written config.toml since its start".to_owned())];
     }
     let model = match model_of(&case.host.disk.tree) {
@@ -204,12 +202,44 @@ pub(crate) fn passed_before(case: &Case<'_>) -> BTreeSet<Check> {
     asked.filter(|(_, answer)| **answer == Answer::Passed).map(|(check, _)| *check).collect()
 }
 
-/// `config.toml` is written anew at every start (`k3s.md` 10), so an older one belongs to an earlier one.
-fn is_of_this_start(runtime: &RuntimeFiles, unit: &UnitSeen) -> bool {
-    match (runtime.config_modified, unit.main_started_wall) {
-        (Some(modified), Some(started)) => modified >= started,
-        (Some(_) | None, None) | (None, Some(_)) => false,
+/// Whether k3s wrote `config.toml` since its start: it does so at every one (`k3s.md` 10), so an older one belongs to an
+/// earlier start.
+pub(crate) fn has_written(case: &Case<'_>, unit: &UnitSeen) -> bool {
+    let (Some(modified), Some(started)) = (case.host.runtime.config_modified, unit.main_started_wall) else {
+        return false;
+    };
+    // The start is reckoned back from the wall clock of now. If that was set on meanwhile, the file is as much older.
+    let set_on = case.record.intent.as_ref().map_or(SignedDuration::ZERO, |intent| set_on(case, &intent.began));
+    started.checked_sub(set_on).is_ok_and(|started| modified >= started)
+}
+
+/// How far the wall clock was set on since that moment of this boot.
+fn set_on(case: &Case<'_>, since: &Clock) -> SignedDuration {
+    let now = &case.seen.clock;
+    if since.boot_id != now.boot_id {
+        return SignedDuration::ZERO;
     }
+    let passed = SignedDuration::try_from(now.boot.saturating_sub(since.boot)).unwrap_or(SignedDuration::MAX);
+    now.wall.duration_since(since.wall).saturating_sub(passed).max(SignedDuration::ZERO)
+}
+
+/// Whether the runtime holds what lies there.
+pub(crate) fn holds_what_lies(case: &Case<'_>) -> bool {
+    matches!(&case.host.service, Service::Unit(unit) if not_loaded(case, unit).is_empty())
+}
+
+/// Whether k3s has just been started and has not written anything yet, so that what it holds will be known soon.
+pub(crate) fn is_starting(case: &Case<'_>, unit: &UnitSeen) -> bool {
+    let age = unit.main_started.map(|started| case.seen.clock.boot.saturating_sub(started));
+    !has_written(case, unit) && recorded(case, unit).is_none() && age.is_some_and(|age| age < case.limit())
+}
+
+/// What the record says of this invocation.
+fn recorded<'a>(case: &Case<'a>, unit: &UnitSeen) -> Option<&'a super::journal::Loaded> {
+    let boot_id = &case.seen.clock.boot_id;
+    case.record.loaded.as_ref().filter(|loaded| {
+        !loaded.invocation.is_empty() && loaded.invocation == unit.invocation && loaded.boot_id == *boot_id
+    })
 }
 
 fn seen_on_node(runtime: &RuntimeFiles) -> SeenOnNode {

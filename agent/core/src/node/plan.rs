@@ -226,12 +226,12 @@ pub(crate) struct Case<'a> {
 impl Case<'_> {
     /// The longest time a proof may take: a node whose restarts are slow gets three times its own measure.
     pub(crate) fn limit(&self) -> Duration {
-        self.policy.deadline.max(self.record.last_restart.unwrap_or_default() * 3)
+        self.policy.deadline.max(self.record.last_restart.unwrap_or_default().saturating_mul(3))
     }
 
     /// When an armed guard acts: after the verdict must have fallen.
     pub(crate) fn guard_acts_at(&self, limit: Duration) -> Duration {
-        self.seen.clock.boot + limit + Duration::from_secs(30)
+        self.seen.clock.boot.saturating_add(limit).saturating_add(Duration::from_secs(30))
     }
 }
 

@@ -9,18 +9,14 @@ use super::evidence::{Answer, Check};
 use super::journal::{Goal, Intent, Record, Rung, Verdict};
 use super::judge::{self, Standing};
 use super::observed::{GuardSeen, Role, Service, UnitSeen};
+use super::pace;
 use super::plan::{Case, Depth, PROVING, Plan, Step, Wake};
 use super::turn::{Reach, Turn};
+use super::undo;
 use crate::tree::Tree;
 
 /// A restart that was ordered must show a job or a new invocation within this time, else it is ordered again.
-const RESTART_TAKES: Duration = Duration::from_secs(15);
-/// The guard is pushed on this often, and what the record says of the time is refreshed.
-const REFRESH: Duration = Duration::from_secs(5);
-/// More than this between two looks is not counted as *the supervisor was away*: nobody looked.
-const LOOKED_LATELY: Duration = Duration::from_secs(15);
-/// A node that is stuck is looked at this often.
-const STUCK: Duration = Duration::from_secs(10);
+pub(crate) const RESTART_TAKES: Duration = Duration::from_secs(15);
 
 /// Plans the next step of an open intent. It beats inputs, policy, pause and newer revisions.
 pub(crate) fn plan(case: &Case<'_>, intent: &Intent) -> Plan {
@@ -29,8 +25,8 @@ pub(crate) fn plan(case: &Case<'_>, intent: &Intent) -> Plan {
     }
     match intent.rung {
         Rung::Goal => goal(case, intent),
-        Rung::Previous | Rung::Original | Rung::Nothing => undo(case, intent),
-        Rung::Stuck => stuck(case, intent),
+        Rung::Previous | Rung::Original | Rung::Nothing => undo::undo(case, intent),
+        Rung::Stuck => undo::stuck(case, intent),
     }
 }
 
@@ -53,11 +49,11 @@ fn goal(case: &Case<'_>, intent: &Intent) -> Plan {
         return conclude::proven(case, intent);
     }
     if intent.began.boot_id != clock.boot_id {
-        return give_up(case, intent, Verdict::Inconclusive("the node was rebooted in the middle".into()));
+        return undo::give_up(case, intent, Verdict::Inconclusive("the node was rebooted in the middle".into()));
     }
     if case.host.guard == GuardSeen::Fired {
         let why = "the guard put the previous file back while the agent was away";
-        return give_up(case, intent, Verdict::Inconclusive(why.into()));
+        return undo::give_up(case, intent, Verdict::Inconclusive(why.into()));
     }
     if is_untouched(case, intent) && !matches!(intent.goal, Goal::Heal(_)) {
         return conclude::untouched(case, "the agent was stopped before the file was replaced");
@@ -69,7 +65,7 @@ fn goal(case: &Case<'_>, intent: &Intent) -> Plan {
         return plan;
     }
     match verdict(case, intent, unit, &standing) {
-        Some(verdict) => give_up(case, intent, verdict),
+        Some(verdict) => undo::give_up(case, intent, verdict),
         None => wait(case, intent, &standing),
     }
 }
@@ -83,7 +79,16 @@ fn not_there(case: &Case<'_>, intent: &Intent) -> Plan {
         return waiting(case, intent, "replacing the file".into(), vec![Step::Replace(tree)], Wake::Now);
     }
     let who = case.host.disk.writer.as_ref().map_or_else(String::new, |writer| format!(" by {writer}"));
-    give_up(case, intent, Verdict::Inconclusive(format!("the file was changed{who} while its proof was awaited")))
+    let not_restarted = match &case.host.service {
+        Service::None => true,
+        Service::Unit(unit) => is_not_restarted(case, intent, unit),
+    };
+    if not_restarted {
+        // Nothing was tried: some of the files may lie there, and the disk was full at the next one.
+        let why = format!("the files do not lie there as a whole, changed{who}, and nothing was restarted");
+        return undo::give_up(case, intent, Verdict::Interrupted(why));
+    }
+    undo::give_up(case, intent, Verdict::Inconclusive(format!("the file was changed{who} while its proof was awaited")))
 }
 
 /// The tree of the goal, if it can still be had: a heal and a drift restore write the last proven one.
@@ -103,18 +108,21 @@ fn restart_due(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<Plan
     {
         return None;
     }
+    if let Some(gate) = &case.seen.gate {
+        return Some(undo::give_up(case, intent, Verdict::Interrupted(format!("not restarted: {gate}"))));
+    }
     // Only the process that took the turn may go on to a restart; after it died its journal permits proving and undo.
     Some(match case.seen.held.as_ref().filter(|turn| turn.reach() == Reach::Goal) {
         Some(turn) => order_restart(case, intent, turn.clone(), "restarting"),
         None => {
             let why = "the agent was stopped between the file and the restart";
-            give_up(case, intent, Verdict::Interrupted(why.into()))
+            undo::give_up(case, intent, Verdict::Interrupted(why.into()))
         }
     })
 }
 
 /// Records that a restart is ordered, then orders it.
-fn order_restart(case: &Case<'_>, intent: &Intent, turn: Turn, why: &str) -> Plan {
+pub(crate) fn order_restart(case: &Case<'_>, intent: &Intent, turn: Turn, why: &str) -> Plan {
     let mut next = intent.clone();
     next.restart_ordered = Some(case.seen.clock.clone());
     let unit = &case.host.installation.unit;
@@ -140,11 +148,12 @@ fn verdict(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &Standin
         }
     }
     let limit = case.limit();
-    let (elapsed, away) = elapsed(case, intent);
-    if away >= limit {
-        return Some(Verdict::Inconclusive("the supervisor does not answer, so nothing can be proven".into()));
+    let spent = pace::spent(case, intent);
+    if spent.hindered >= limit {
+        let why = pace::hindrance(case).unwrap_or("nothing could be proven for a long time");
+        return Some(Verdict::Inconclusive(format!("{why}, so nothing can be proven")));
     }
-    if elapsed < limit {
+    if spent.counted < limit {
         return None;
     }
     if let Some(why) = explained(case, intent, unit) {
@@ -159,7 +168,10 @@ fn explained(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<String
     if unit.version != intent.version_before {
         return Some("k3s was upgraded meanwhile".into());
     }
-    if supervisor_away(case) || (case.host.log.waits_for_server && !unit.is_active()) {
+    if let Some(why) = pace::hindrance(case) {
+        return Some(why.into());
+    }
+    if case.host.log.waits_for_server && !unit.is_active() {
         return Some("the supervisor does not answer".into());
     }
     if case.host.installation.role == Role::Server
@@ -174,170 +186,13 @@ const fn is_no(answer: &Answer) -> bool {
     matches!(answer, Answer::Failed(_))
 }
 
-/// An earlier tree is to lie there.
-fn undo(case: &Case<'_>, intent: &Intent) -> Plan {
-    let Some(target) = conclude::target(case, intent.rung) else { return next_rung(case, intent) };
-    if case.host.disk.tree != target {
-        let mut steps = vec![Step::Replace(target)];
-        if matches!(case.host.guard, GuardSeen::Armed { .. }) {
-            // Only now: until the file lies there, the guard is the one who lives on if this process is killed.
-            steps.push(Step::ClearGuard);
-        }
-        return waiting(case, intent, undoing(intent), steps, Wake::Now);
-    }
-    if matches!(case.host.guard, GuardSeen::Armed { .. }) {
-        return waiting(case, intent, undoing(intent), vec![Step::ClearGuard], Wake::Now);
-    }
-    let Service::Unit(unit) = &case.host.service else { return conclude::undone(case, intent) };
-    let mut demanded = demanded(intent);
-    if is_not_restarted(case, intent, unit) {
-        // The goal was never loaded: the runtime holds what it held before, whether or not that is what lies there.
-        demanded.remove(&Check::CertsD);
-        demanded.remove(&Check::AuthTables);
-    }
-    let standing = judge::standing(case, &demanded, intent.restart_ordered.as_ref().map(|at| (at, "")));
-    if matches!(standing, Standing::Passed) {
-        return conclude::undone(case, intent);
-    }
-    if let Some(plan) = undo_restart(case, intent, unit, &standing) {
-        return plan;
-    }
-    let (elapsed, _) = elapsed(case, intent);
-    if elapsed >= case.limit() {
-        return next_rung(case, intent);
-    }
-    let missing = standing.missing();
-    waiting(case, intent, format!("{}: {missing}", undoing(intent)), refresh(case, intent), Wake::After(PROVING))
-}
-
-/// A unit that loops on the file heals by the file alone. Only one that is active on the bad file is restarted.
-fn undo_restart(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &Standing) -> Option<Plan> {
-    let never_loaded = is_not_restarted(case, intent, unit);
-    let ordered_lately = intent
-        .restart_ordered
-        .as_ref()
-        .is_some_and(|at| at.boot >= intent.rung_began.boot && at.boot_id == case.seen.clock.boot_id);
-    if !unit.is_active() || unit.job_pending || never_loaded || ordered_lately || !standing.is_about_what_is_loaded() {
-        return None;
-    }
-    if supervisor_away(case) {
-        let why = format!("{}; not restarted while the supervisor does not answer", undoing(intent));
-        return Some(waiting(case, intent, why, refresh(case, intent), Wake::After(PROVING)));
-    }
-    if let Some(gate) = &case.seen.gate {
-        let why = format!("{}; not restarted: {gate}", undoing(intent));
-        return Some(waiting(case, intent, why, refresh(case, intent), Wake::After(STUCK)));
-    }
-    Some(order_restart(case, intent, Turn::resume(intent), "the earlier file is back, restarting"))
-}
-
-fn stuck(case: &Case<'_>, intent: &Intent) -> Plan {
-    let standing = judge::standing(case, &demanded(intent), None);
-    if matches!(standing, Standing::Passed) {
-        return conclude::undone(case, intent);
-    }
-    let missing = standing.missing();
-    let unit = &case.host.installation.unit;
-    let mut plan = Plan::resting(Phase::Stuck, format!("no file helps: {missing}; look at the log of {unit}"));
-    plan.wake = Wake::After(STUCK);
-    plan.look = Depth::Full;
-    plan.failed = failed_revision(intent);
-    // A corrected configuration is the cure, and must not be kept waiting by the failure that it cures.
-    super::idle::cure(case, intent, plan.of(case.record))
-}
-
-/// Gives the goal up: from here on the earlier trees are tried, the last proven one first.
-fn give_up(case: &Case<'_>, intent: &Intent, verdict: Verdict) -> Plan {
-    let mut next = intent.clone();
-    next.verdict = Some(verdict);
-    // A heal and a drift restore were the last proven tree themselves.
-    let first = match intent.goal {
-        Goal::Apply(_) => Rung::Previous,
-        Goal::Drift(_) | Goal::Heal(_) => Rung::Original,
-    };
-    start_rung(case, next, first)
-}
-
-/// The rung did not help in time.
-fn next_rung(case: &Case<'_>, intent: &Intent) -> Plan {
-    let rung = match intent.rung {
-        Rung::Goal => Rung::Previous,
-        Rung::Previous => Rung::Original,
-        Rung::Original => Rung::Nothing,
-        Rung::Nothing | Rung::Stuck => Rung::Stuck,
-    };
-    start_rung(case, intent.clone(), rung)
-}
-
-fn start_rung(case: &Case<'_>, mut next: Intent, mut rung: Rung) -> Plan {
-    // A rung without a tree, or with the one that just failed, is passed over.
-    let lies = &case.host.disk.tree;
-    while matches!(rung, Rung::Original | Rung::Nothing)
-        && conclude::target(case, rung).is_none_or(|tree| tree == *lies)
-    {
-        rung = if rung == Rung::Original { Rung::Nothing } else { Rung::Stuck };
-    }
-    next.rung = rung;
-    next.rung_began = case.seen.clock.clone();
-    next.looked = case.seen.clock.clone();
-    next.restart_ordered = None;
-    next.away = Duration::ZERO;
-    let reason = undoing(&next);
-    let step = record(case, next.clone());
-    let mut plan = waiting(case, &next, reason, vec![step], Wake::Now);
-    if rung == Rung::Stuck {
-        plan.phase = Phase::Stuck;
-    }
-    plan
-}
-
 fn wait(case: &Case<'_>, intent: &Intent, standing: &Standing) -> Plan {
     let missing = standing.missing();
-    waiting(case, intent, format!("waiting for proof: {missing}"), refresh(case, intent), Wake::After(PROVING))
-}
-
-/// Pushes the guard on and adds up the time, every few seconds.
-fn refresh(case: &Case<'_>, intent: &Intent) -> Vec<Step> {
-    let clock = &case.seen.clock;
-    let since = clock.boot.saturating_sub(intent.looked.boot);
-    if intent.looked.boot_id == clock.boot_id && since < REFRESH {
-        return Vec::new();
-    }
-    let mut next = intent.clone();
-    next.away = elapsed(case, intent).1;
-    next.looked = clock.clone();
-    let mut steps = vec![record(case, next)];
-    if matches!(case.host.guard, GuardSeen::Armed { .. }) {
-        let (elapsed, away) = elapsed(case, intent);
-        let left = case.limit().saturating_sub(elapsed).max(case.limit().saturating_sub(away));
-        steps.push(Step::PushGuard { acts_at: case.guard_acts_at(left) });
-    }
-    steps
-}
-
-/// Time on this rung that counts, and time in which the supervisor was away.
-fn elapsed(case: &Case<'_>, intent: &Intent) -> (Duration, Duration) {
-    let now = &case.seen.clock;
-    if intent.rung_began.boot_id != now.boot_id {
-        // Two boots cannot be compared: the time starts anew with the boot.
-        return (now.boot, Duration::ZERO);
-    }
-    let mut away = intent.away;
-    let since = now.boot.saturating_sub(intent.looked.boot);
-    if supervisor_away(case) && since <= LOOKED_LATELY {
-        away += since;
-    }
-    (now.boot.saturating_sub(intent.rung_began.boot).saturating_sub(away), away)
-}
-
-/// An agent whose server does not answer looks just like one with a bad file (`k3s.md` 10).
-fn supervisor_away(case: &Case<'_>) -> bool {
-    let answer = case.host.evidence.as_ref().and_then(|evidence| evidence.get(&Check::Supervisor));
-    case.host.installation.role == Role::Agent && matches!(answer, Some(Answer::Failed(_) | Answer::Unknown(_)))
+    waiting(case, intent, format!("waiting for proof: {missing}"), pace::refresh(case, intent), Wake::After(PROVING))
 }
 
 /// What has to hold after: what applied and passed before, and in any case the unit and what it loaded.
-fn demanded(intent: &Intent) -> BTreeSet<Check> {
+pub(crate) fn demanded(intent: &Intent) -> BTreeSet<Check> {
     let mut demanded = intent.passed_before.clone();
     demanded.extend([Check::Unit, Check::CertsD, Check::AuthTables]);
     if matches!(intent.goal, Goal::Heal(_)) {
@@ -366,7 +221,7 @@ fn is_untouched(case: &Case<'_>, intent: &Intent) -> bool {
 }
 
 /// The unit still runs as it did when the intent began.
-fn is_not_restarted(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> bool {
+pub(crate) fn is_not_restarted(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> bool {
     unit.invocation == intent.invocation_before && intent.began.boot_id == case.seen.clock.boot_id
 }
 
@@ -380,7 +235,7 @@ pub(crate) fn record(case: &Case<'_>, intent: Intent) -> Step {
     Step::Record(Box::new(Record { intent: Some(intent), ..case.record.clone() }))
 }
 
-fn undoing(intent: &Intent) -> String {
+pub(crate) fn undoing(intent: &Intent) -> String {
     let what = match intent.rung {
         Rung::Goal => "proving",
         Rung::Previous => "putting the last proven file back",
@@ -399,7 +254,7 @@ pub(crate) fn failed_revision(intent: &Intent) -> Option<String> {
     matches!(intent.verdict, Some(Verdict::Failed(_))).then(|| intent.goal.revision().to_owned())
 }
 
-fn waiting(case: &Case<'_>, intent: &Intent, reason: String, steps: Vec<Step>, wake: Wake) -> Plan {
+pub(crate) fn waiting(case: &Case<'_>, intent: &Intent, reason: String, steps: Vec<Step>, wake: Wake) -> Plan {
     let mut plan = Plan::resting(Phase::Proving, reason).of(case.record);
     plan.steps = steps;
     plan.wake = wake;

@@ -88,8 +88,7 @@ impl World {
                 return plan;
             }
             self.story.push(step.name().into());
-            if self.failing > 0 {
-                self.failing -= 1;
+            if self.fails(step) {
                 self.story.push("fails".into());
                 if let Step::Replace(tree) = step {
                     // The directories of TLS files go first; the disk was full at the file itself.
@@ -109,6 +108,17 @@ impl World {
             self.held = None;
         }
         plan
+    }
+
+    fn fails(&mut self, step: &Step) -> bool {
+        let left = match step {
+            Step::Restart(_) if self.failing == 0 => &mut self.failing_restarts,
+            Step::Replace(_) if self.failing == 0 => &mut self.failing_replaces,
+            _ => &mut self.failing,
+        };
+        let fails = *left > 0;
+        *left = left.saturating_sub(1);
+        fails
     }
 
     fn execute(&mut self, step: &Step) -> bool {

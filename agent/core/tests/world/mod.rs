@@ -15,12 +15,13 @@ use agent_core::node::observed::{Clock, Installation, LogSigns, Program, Role, R
 use agent_core::node::plan::{Depth, Desired, Wanted};
 use agent_core::node::turn::{Turn, TurnSource};
 use agent_core::policy::Policy;
-use agent_core::registries::model::{Auth, HostConfig, Mirror, Registries};
+use agent_core::registries::model::{Auth, HostConfig, Mirror, Registries, Tls};
 use agent_core::registries::on_disk::{self, OnDisk};
 use agent_core::registries::render::render;
 use agent_core::runtime::auth_tables::ConfigVersion;
 use agent_core::runtime::expect::expect;
 use agent_core::runtime::settings::Settings;
+use agent_core::secret::Secret;
 use agent_core::tree::Tree;
 use jiff::{SignedDuration, Timestamp};
 
@@ -68,6 +69,11 @@ pub struct World {
     pub exec_type: bool,
     /// This many of the next steps fail.
     pub failing: u32,
+    /// This many of the next restarts, or replacements, fail.
+    pub failing_restarts: u32,
+    pub failing_replaces: u32,
+    /// containerd crashes whatever the file says: its own disk is full.
+    pub containerd_sick: bool,
     /// The last pass ended at a step that failed.
     pub failed: bool,
     /// Mirrors of these hosts make this k3s refuse the file.
@@ -113,6 +119,9 @@ impl World {
             wall_set: SignedDuration::ZERO,
             exec_type: false,
             failing: 0,
+            failing_restarts: 0,
+            failing_replaces: 0,
+            containerd_sick: false,
             failed: false,
             refuses: [REFUSED.to_owned()].into(),
             epoch: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -141,6 +150,26 @@ impl World {
             file_hosts: BTreeSet::new(),
             errors: Vec::new(),
         }));
+    }
+
+    /// Like [`Self::wants`], with the CA that the configuration names.
+    pub fn wants_with_ca(&mut self, revision: &str, registries: &Registries, content: &str) {
+        let mut registries = registries.clone();
+        let ca_file = "/etc/rancher/k3s/registry-tls/m.example.com/ca.crt".to_owned();
+        for config in registries.configs.values_mut() {
+            config.tls = Some(Tls { ca_file: ca_file.clone(), ..Tls::default() });
+        }
+        self.wants(revision, &registries);
+        let mut wanted = tree(&registries);
+        wanted.tls.insert("m.example.com/ca.crt".into(), Secret::new(content.as_bytes().to_vec()));
+        self.wants_tree(wanted);
+    }
+
+    /// Changes the bytes of what is wanted.
+    pub fn wants_tree(&mut self, tree: Tree) {
+        if let Desired::Ready(wanted) = &mut self.desired {
+            wanted.tree = tree;
+        }
     }
 
     fn installation(&self) -> Installation {
@@ -221,7 +250,7 @@ impl World {
     fn goes_on(&mut self) {
         match self.reads() {
             Err(_) => self.log.registries_error = true,
-            Ok(model) if Self::containerd_crashes(&model) => {
+            Ok(model) if self.containerd_sick || Self::containerd_crashes(&model) => {
                 self.crashes += 1;
                 self.invocation += 1;
                 self.started = self.now;
@@ -335,7 +364,7 @@ pub fn meaning(tree: &Tree) -> Option<Registries> {
 
 /// A tree of this text.
 pub fn text(text: &str) -> Tree {
-    Tree { registries: Some(agent_core::secret::Secret::new(text.as_bytes().to_vec())), ..Tree::default() }
+    Tree { registries: Some(Secret::new(text.as_bytes().to_vec())), ..Tree::default() }
 }
 
 /// One mirror and one credential.

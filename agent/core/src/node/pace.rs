@@ -1,0 +1,79 @@
+//! The time of a rung: what counts against the deadline, and what does not.
+
+use std::time::Duration;
+
+use super::evidence::{Answer, Check};
+use super::journal::Intent;
+use super::observed::{GuardSeen, Role, Service};
+use super::plan::{Case, Step};
+use super::proving;
+
+/// The guard is pushed on this often, and what the record says of the time is refreshed.
+const REFRESH: Duration = Duration::from_secs(5);
+/// More than this between two looks counts for nothing: nobody looked.
+const LOOKED_LATELY: Duration = Duration::from_secs(15);
+
+/// Time on a rung while somebody looked.
+pub(crate) struct Spent {
+    /// Time that counts against the deadline.
+    pub(crate) counted: Duration,
+    /// Time in which nothing could be proven, whatever the file says.
+    pub(crate) hindered: Duration,
+    /// When the rung would have begun, had it been looked at without a gap.
+    began: Duration,
+}
+
+/// Adds up the time of this rung. Two boots cannot be compared: the time starts anew with the boot.
+pub(crate) fn spent(case: &Case<'_>, intent: &Intent) -> Spent {
+    let now = &case.seen.clock;
+    if intent.looked.boot_id != now.boot_id || intent.rung_began.boot_id != now.boot_id {
+        return Spent { counted: Duration::ZERO, hindered: Duration::ZERO, began: now.boot };
+    }
+    let since = now.boot.saturating_sub(intent.looked.boot);
+    let began = intent.rung_began.boot.saturating_add(since.saturating_sub(LOOKED_LATELY));
+    let mut hindered = intent.away;
+    if hindrance(case).is_some() {
+        hindered = hindered.saturating_add(since.min(LOOKED_LATELY));
+    }
+    Spent { counted: now.boot.saturating_sub(began).saturating_sub(hindered), hindered, began }
+}
+
+/// Pushes the guard on and writes the time down, every few seconds.
+pub(crate) fn refresh(case: &Case<'_>, intent: &Intent) -> Vec<Step> {
+    let clock = &case.seen.clock;
+    let since = clock.boot.saturating_sub(intent.looked.boot);
+    if intent.looked.boot_id == clock.boot_id && since < REFRESH {
+        return Vec::new();
+    }
+    let spent = spent(case, intent);
+    let mut next = intent.clone();
+    next.away = spent.hindered;
+    next.looked = clock.clone();
+    next.rung_began.boot = spent.began;
+    next.rung_began.boot_id.clone_from(&clock.boot_id);
+    let mut steps = vec![proving::record(case, next)];
+    if matches!(case.host.guard, GuardSeen::Armed { .. }) {
+        let limit = case.limit();
+        let left = limit.saturating_sub(spent.counted).max(limit.saturating_sub(spent.hindered));
+        steps.push(Step::PushGuard { acts_at: case.guard_acts_at(left) });
+    }
+    steps
+}
+
+/// Why nothing can be proven now, whatever the file says.
+pub(crate) fn hindrance(case: &Case<'_>) -> Option<&'static str> {
+    if supervisor_away(case) {
+        return Some("the supervisor does not answer");
+    }
+    match &case.host.service {
+        // Our own restart has a job; an automatic one is `activating`.
+        Service::Unit(unit) if unit.active_state == "inactive" && !unit.job_pending => Some("somebody stopped k3s"),
+        Service::Unit(_) | Service::None => None,
+    }
+}
+
+/// An agent whose server does not answer looks just like one with a bad file (`k3s.md` 10).
+pub(crate) fn supervisor_away(case: &Case<'_>) -> bool {
+    let answer = case.host.evidence.as_ref().and_then(|evidence| evidence.get(&Check::Supervisor));
+    case.host.installation.role == Role::Agent && matches!(answer, Some(Answer::Failed(_) | Answer::Unknown(_)))
+}

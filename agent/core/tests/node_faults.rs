@@ -1,0 +1,316 @@
+//! What once went wrong on one node, or would have: each test is one of these stories.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+mod world;
+
+use std::time::Duration;
+
+use agent_core::node::annotations::Phase;
+use agent_core::node::journal::Rung;
+use agent_core::node::observed::Role;
+use agent_core::policy::{Adopt, Mode};
+use agent_core::registries::model::Registries;
+use agent_core::tree::Tree;
+use jiff::SignedDuration;
+use world::{REFUSED, World, model, text, tree};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn first() -> Registries {
+    model("docker.io", "one")
+}
+
+fn second() -> Registries {
+    model("docker.io", "two")
+}
+
+/// A node on which `first` is proven.
+fn managed() -> World {
+    let mut world = World::running(Tree::default());
+    world.wants("r1", &first());
+    world.settle(HOUR);
+    world.assert_at_rest();
+    world
+}
+
+fn rung(world: &World) -> Option<Rung> {
+    world.record.as_ref().unwrap().intent.as_ref().map(|intent| intent.rung)
+}
+
+/// Passes twice a second until something holds.
+fn until(world: &mut World, holds: impl Fn(&World) -> bool) {
+    for _ in 0..20_000 {
+        if holds(world) {
+            return;
+        }
+        world.pass(None);
+        world.pass_time(Duration::from_millis(500));
+    }
+    panic!("it never came: {}", world.told());
+}
+
+#[test]
+fn an_undo_that_a_reboot_interrupts_restarts_at_most_once_more() {
+    let mut world = managed();
+    world.exec_type = true;
+    world.wants("r2", &second());
+    until(&mut world, |world| world.restarts == 2);
+    world.start_takes = Duration::from_secs(10_000);
+    until(&mut world, |world| rung(world) == Some(Rung::Previous) && world.disk == tree(&first()));
+    world.reboot();
+    let before = world.restarts;
+    for _ in 0..100 {
+        world.pass(None);
+        world.pass_time(Duration::from_millis(500));
+    }
+    assert!(world.restarts <= before + 1, "{}", world.told());
+}
+
+#[test]
+fn an_undo_whose_restart_did_not_take_orders_it_again() {
+    for fails in [true, false] {
+        let mut world = managed();
+        world.wants("r2", &second());
+        until(&mut world, |world| world.restarts == 2);
+        world.pass_time(Duration::from_secs(5));
+        // What is loaded must be undone by a restart: somebody changed the file while the proof was awaited.
+        world.write(text("mirrors: {}\n"));
+        until(&mut world, |world| world.disk == tree(&first()));
+        // The record says that it was ordered; then the order fails, or the agent dies.
+        if fails {
+            world.pass(Some(1));
+            world.die();
+        } else {
+            world.failing_restarts = 1;
+            world.pass(None);
+        }
+        until(&mut world, |world| rung(world).is_none());
+        assert_eq!((world.restarts, world.loaded()), (3, Some(&first())), "{}", world.told());
+        assert_eq!(world.disk, tree(&first()), "no other rung was tried");
+    }
+}
+
+#[test]
+fn an_upgrade_that_refuses_the_proven_file_does_not_swing_for_ever() {
+    let mut world = managed();
+    world.refuses.insert("docker.io".into());
+    world.version = "v2".into();
+    world.restart_by_hand();
+    world.pass_time(Duration::from_secs(20));
+    let plan = world.settle(6 * HOUR);
+    assert!(world.is_up(), "{}", world.told());
+    assert_eq!((plan.phase, plan.failed.as_deref()), (Phase::RolledBack, Some("r1")), "{}", plan.reason);
+    assert_eq!(world.disk, Tree::default());
+    assert!(world.restarts <= 2, "{}", world.told());
+    world.assert_at_rest();
+    let story = world.story.len();
+    world.settle(6 * HOUR);
+    assert_eq!(world.story.len(), story, "{}", world.told());
+    // And a guard of the next attempt would put back what runs now.
+    assert_eq!(world.previous, Some(Tree::default()));
+    world.wants("r2", &model("quay.io", "two"));
+    assert_eq!(world.settle(HOUR).phase, Phase::Current, "{}", world.told());
+}
+
+#[test]
+fn an_inconclusive_heal_keeps_the_last_proven_file() {
+    let mut world = managed();
+    world.write(text("mirrors:\n\t- broken\n"));
+    world.restart_by_hand();
+    world.pass_time(Duration::from_secs(20));
+    until(&mut world, |world| rung(world).is_some());
+    world.supervisor_away = true;
+    world.restart_by_hand();
+    for _ in 0..3000 {
+        world.pass(None);
+        world.pass_time(Duration::from_millis(500));
+        assert_ne!(world.disk, Tree::default(), "a proven file is not given up for a server that is away");
+    }
+    world.supervisor_away = false;
+    world.settle(HOUR);
+    assert_eq!((world.loaded(), &world.disk), (Some(&first()), &tree(&first())), "{}", world.told());
+    world.assert_at_rest();
+}
+
+#[test]
+fn a_k3s_that_somebody_stopped_is_no_proof_against_a_file() {
+    let mut world = managed();
+    world.wants("r2", &second());
+    until(&mut world, |world| world.restarts == 2);
+    world.stop_by_hand();
+    let plan = world.settle(HOUR);
+    assert_eq!(plan.phase, Phase::Proving, "{}", plan.reason);
+    assert_eq!(world.disk, tree(&first()), "the proven file waits for the next start: {}", world.told());
+    assert!(world.record.as_ref().unwrap().failed.is_empty());
+    world.start_by_hand();
+    let plan = world.settle(HOUR);
+    assert_eq!((plan.phase, plan.revision.as_deref()), (Phase::Current, Some("r2")), "{}", plan.reason);
+}
+
+#[test]
+fn a_disk_that_was_full_three_times_is_no_proof_against_a_file() {
+    let mut world = managed();
+    let mut wanted = second();
+    wanted.mirrors.insert("quay.io".into(), second().mirrors["docker.io"].clone());
+    world.wants_with_ca("r2", &wanted, "ca");
+    for _ in 0..4 {
+        until(&mut world, |world| rung(world).is_none());
+        // Half of the files lie there when the disk is full.
+        world.failing_replaces = 1;
+        until(&mut world, |world| world.failing_replaces == 0);
+    }
+    let plan = world.settle(6 * HOUR);
+    assert_eq!((plan.phase, plan.revision.as_deref()), (Phase::Current, Some("r2")), "{}", plan.reason);
+}
+
+#[test]
+fn a_wall_clock_that_was_set_back_does_not_postpone_the_next_attempt() {
+    let mut world = managed();
+    world.wants("r2", &second());
+    until(&mut world, |world| world.restarts == 2);
+    world.reboot();
+    until(&mut world, |world| world.record.as_ref().unwrap().inconclusive.is_some());
+    world.wall_set = SignedDuration::from_hours(-24 * 365);
+    let plan = world.settle(HOUR);
+    assert_eq!(plan.phase, Phase::Current, "{}: {}", plan.reason, world.told());
+}
+
+#[test]
+fn a_unit_that_is_active_before_k3s_wrote_anything_is_waited_for() {
+    let mut world = managed();
+    world.exec_type = true;
+    world.start_takes = Duration::from_secs(30);
+    world.pass_time(MINUTE);
+    world.restart_by_hand();
+    let before = world.restarts;
+    let plan = world.settle(MINUTE / 3);
+    assert_eq!(plan.phase, Phase::Pending, "{}", plan.reason);
+    let plan = world.settle(HOUR);
+    assert_eq!((plan.phase, world.restarts), (Phase::Current, before), "{}", world.told());
+}
+
+#[test]
+fn a_wall_clock_that_was_set_on_after_a_start_by_hand_costs_no_restart() {
+    let mut world = managed();
+    world.restart_by_hand();
+    world.pass_time(MINUTE);
+    world.settle(MINUTE);
+    world.wall_set = SignedDuration::from_hours(24);
+    let before = world.restarts;
+    let plan = world.settle(HOUR);
+    assert_eq!((plan.phase, world.restarts), (Phase::Current, before), "{}", world.told());
+}
+
+#[test]
+fn a_crash_between_a_quiet_rewrite_and_its_record_is_no_foreign_edit() {
+    let mut world = managed();
+    let same = text(
+        "mirrors: {docker.io: {endpoint: [https://m.example.com]}}\n\
+                     configs: {m.example.com: {auth: {username: u, password: one}}}\n",
+    );
+    world.wants("r2", &first());
+    world.wants_tree(same.clone());
+    // After the file, before the record.
+    world.pass(Some(1));
+    assert_eq!(world.disk, same);
+    let plan = world.settle(HOUR);
+    assert_eq!((plan.phase, plan.revision.as_deref()), (Phase::Current, Some("r2")));
+    assert!(world.record.as_ref().unwrap().restores.is_empty(), "{}", world.told());
+    assert_eq!(world.disk, same);
+}
+
+#[test]
+fn a_file_that_was_mended_by_hand_after_a_failed_attempt_is_the_one_that_is_kept() {
+    let mut world = World::running(text("mirrors: {docker.io: {}}\n"));
+    world.policy.adopt = Adopt::Replace;
+    world.wants("r1", &model(REFUSED, "one"));
+    assert_eq!(world.settle(HOUR).phase, Phase::RolledBack);
+    // Nothing of ours was ever proven here, so what an administrator writes is what was there before us.
+    let mended = text("mirrors: {docker.io: {endpoint: [https://m.example.com]}} # mine\n");
+    world.write(mended.clone());
+    world.restart_by_hand();
+    world.pass_time(MINUTE);
+    world.wants("r2", &second());
+    assert_eq!(world.settle(HOUR).phase, Phase::Current);
+    world.policy.mode = Mode::Restore;
+    assert_eq!(world.settle(HOUR).phase, Phase::Current);
+    assert_eq!(world.disk, mended);
+}
+
+#[test]
+fn a_writer_is_trusted_again_only_after_an_hour_without_a_write() {
+    let mut world = managed();
+    for _ in 0..3 {
+        world.write(text("mirrors: {}\n"));
+        assert_eq!(world.settle(MINUTE).phase, Phase::Current, "{}", world.told());
+        world.pass_time(15 * MINUTE);
+    }
+    for _ in 0..4 {
+        world.write(text("mirrors: {}\n"));
+        let plan = world.settle(MINUTE);
+        assert_eq!(plan.phase, Phase::Invalid, "{}", world.told());
+        world.pass_time(20 * MINUTE);
+    }
+    world.pass_time(HOUR);
+    assert_eq!(world.settle(MINUTE).phase, Phase::Current);
+}
+
+#[test]
+fn a_server_whose_gate_refuses_is_not_begun_with() {
+    let mut world = managed();
+    world.role = Role::Server;
+    world.gate = Some("server two does not answer".into());
+    world.wants("r2", &second());
+    let plan = world.settle(MINUTE);
+    assert_eq!((plan.phase, world.restarts), (Phase::Pending, 1), "{}", world.told());
+    assert!(plan.reason.contains("server two"), "{}", plan.reason);
+    assert_eq!(world.disk, tree(&first()));
+}
+
+#[test]
+fn a_stuck_node_stays_stuck_while_it_is_paused_and_remembers_what_failed() {
+    let mut world = managed();
+    world.start_takes = 100 * HOUR;
+    world.wants("r2", &second());
+    until(&mut world, |world| rung(world) == Some(Rung::Stuck));
+    world.policy.pause = true;
+    world.wants("r3", &model("quay.io", "three"));
+    assert_eq!(world.pass(None).phase, Phase::Stuck, "a pause does not hide it");
+    world.policy.pause = false;
+    world.start_takes = Duration::from_secs(2);
+    until(&mut world, |world| rung(world).is_none());
+    assert!(world.is_up());
+    let restarts = world.restarts;
+    world.wants("r4", &second());
+    let plan = world.settle(HOUR);
+    assert_eq!((plan.phase, world.restarts), (Phase::RolledBack, restarts), "{}", world.told());
+}
+
+#[test]
+fn a_containerd_that_crashes_on_an_unchanged_file_costs_no_file() {
+    let mut world = managed();
+    world.containerd_sick = true;
+    world.restart_by_hand();
+    world.pass_time(5 * MINUTE);
+    let plan = world.settle(HOUR);
+    assert_eq!((plan.phase, &world.disk), (Phase::Pending, &tree(&first())), "{}", world.told());
+    world.containerd_sick = false;
+    assert_eq!(world.settle(HOUR).phase, Phase::Current);
+}
+
+#[test]
+fn nothing_in_a_record_makes_the_plan_panic() {
+    let mut world = managed();
+    world.record.as_mut().unwrap().last_restart = Some(Duration::MAX);
+    world.policy.deadline = Duration::MAX;
+    world.wants("r2", &second());
+    world.pass(None);
+    world.pass(None);
+    assert!(world.armed.is_some());
+    world.record.as_mut().unwrap().intent.as_mut().unwrap().away = Duration::MAX;
+    world.supervisor_away = true;
+    world.pass_time(MINUTE);
+    world.pass(None);
+}
