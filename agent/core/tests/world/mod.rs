@@ -65,6 +65,8 @@ pub struct World {
     pub now: Duration,
     /// How far the wall clock was set on or back.
     pub wall_set: SignedDuration,
+    /// It was set since the last start of k3s, so that times of files tell nothing about that start.
+    pub wall_was_set: bool,
     /// `Type=exec`: systemd calls the unit active as soon as its process runs.
     pub exec_type: bool,
     /// This many of the next steps fail.
@@ -117,6 +119,7 @@ impl World {
             boot: 1,
             now: Duration::from_secs(1000),
             wall_set: SignedDuration::ZERO,
+            wall_was_set: false,
             exec_type: false,
             failing: 0,
             failing_restarts: 0,
@@ -294,6 +297,7 @@ impl World {
         self.started = self.now;
         self.crashes = 0;
         self.log = LogSigns::default();
+        self.wall_was_set = false;
         self.unit = Unit::Starting(self.now);
     }
 
