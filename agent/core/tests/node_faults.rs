@@ -314,3 +314,15 @@ fn nothing_in_a_record_makes_the_plan_panic() {
     world.pass_time(MINUTE);
     world.pass(None);
 }
+
+#[test]
+fn an_agent_whose_supervisor_is_away_is_not_begun_with() {
+    let mut world = managed();
+    world.supervisor_away = true;
+    world.wants("r2", &second());
+    let plan = world.settle(MINUTE);
+    assert_eq!((plan.phase, world.restarts, world.is_up()), (Phase::Pending, 1, true), "{}", world.told());
+    assert!(plan.reason.contains("supervisor"), "{}", plan.reason);
+    world.supervisor_away = false;
+    assert_eq!(world.settle(HOUR).phase, Phase::Current);
+}

@@ -19,7 +19,7 @@ use jiff::SignedDuration;
 use promises::{CANARY, Promises};
 use world::{REFUSED, World, meaning, model, text, tree};
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 300;
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
@@ -82,7 +82,7 @@ impl Life {
     }
 
     fn live(mut self) {
-        for _ in 0..self.dice.below(14) {
+        for events in 1..=self.dice.below(14) as u32 {
             self.event();
             let time = match self.dice.below(4) {
                 0 => Duration::ZERO,
@@ -91,6 +91,7 @@ impl Life {
                 _ => Duration::from_secs(self.dice.below(900)),
             };
             self.pass_for(time);
+            self.promises.hold(self.world.restarts <= 4 * events + 4, &self.world, "a storm of restarts");
         }
         self.trouble_ends();
         let before = self.world.restarts;

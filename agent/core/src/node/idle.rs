@@ -439,6 +439,13 @@ fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Plan {
         rest.look = Depth::Full;
         return rest;
     }
+    if super::pace::supervisor_away(case) {
+        // k3s would not come up again until its server is back, whatever the file says.
+        rest.reason = format!("not begun while the supervisor does not answer: {why}");
+        rest.wake = Wake::After(Duration::from_secs(10));
+        rest.look = Depth::Full;
+        return rest;
+    }
     begin(case, wanted, goal, effect, turn)
 }
 

@@ -40,8 +40,7 @@ impl Promises {
     /// One pass, and everything that must be true of it.
     pub fn pass(&mut self, world: &mut World, dies_after: Option<usize>) -> Plan {
         let before = world.record.clone().unwrap_or_default();
-        let loaded = world.loaded().cloned();
-        let was_up = world.is_up();
+        let loaded = world.runs_on();
         let was_set = world.wall_was_set;
         let plan = world.pass(dies_after);
         let hold = |holds: bool, what: &str| {
@@ -68,7 +67,6 @@ impl Promises {
         }
         if let (None, Some(loaded), Desired::Ready(wanted), Mode::Manage) =
             (open, &loaded, &world.desired, world.policy.mode)
-            && was_up
             && !was_set
             && restarts(&plan)
         {

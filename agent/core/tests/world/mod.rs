@@ -331,6 +331,15 @@ impl World {
         self.unit == Unit::Up
     }
 
+    /// What the runtime holds, or will as soon as a start that is under way has read the file.
+    pub fn runs_on(&self) -> Option<Registries> {
+        match self.unit {
+            Unit::Up => self.loaded.clone(),
+            Unit::Starting(_) if self.exec_type => self.reads().ok(),
+            Unit::Starting(_) | Unit::Stopped => None,
+        }
+    }
+
     pub fn loaded(&self) -> Option<&Registries> {
         self.loaded.as_ref()
     }
