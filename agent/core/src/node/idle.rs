@@ -4,20 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::annotations::Phase;
-use super::conclude::{self, REMEMBERED, RESTORES, passed, remember};
-use super::journal::{Applied, Ask, Goal, Intent, Loaded, Record, Rung, Verdict};
+use super::begin::{begin, keep_before};
+use super::conclude::{self, REMEMBERED, passed, remember};
+use super::drift::{drift, heal, keep_proven};
+use super::journal::{Applied, Ask, Goal, Intent, Loaded, Record};
 use super::judge;
-use super::observed::{Disk, GuardSeen, Service, UnitSeen};
-use super::plan::{Case, Counted, Depth, Desired, Kept, PROVING, Plan, STEADY, Step, Wake, Wanted};
+use super::observed::{GuardSeen, Service, UnitSeen};
+use super::plan::{Case, Depth, Desired, Kept, Plan, STEADY, Step, Wake, Wanted};
 use super::turn::Turn;
-use crate::policy::{Adopt, Drift, Mode};
+use crate::policy::{Adopt, Mode};
 use crate::registries::changes;
 use crate::registries::effect::Effect;
-use crate::tree::Tree;
-use jiff::Timestamp;
-
-/// Drift that was restored this often within [`RESTORES_WITHIN`] means that another writer fights us.
-const RESTORES_WITHIN: Duration = Duration::from_secs(3600);
 
 /// Plans for a node with no open intent.
 pub(crate) fn plan(case: &Case<'_>) -> Plan {
@@ -84,126 +81,8 @@ pub(crate) fn retried(case: &Case<'_>) -> Option<Record> {
     Some(record)
 }
 
-/// The proven tree lies there, but `previous` still is the one before: the process died between the two.
-fn keep_proven(case: &Case<'_>) -> Option<Step> {
-    let applied = case.record.applied.as_ref()?;
-    let disk = &case.host.disk.tree;
-    let is_proven = case.seen.key.tree(disk) == applied.tree;
-    let is_kept = case.host.previous.as_ref() == Some(disk);
-    (is_proven && !is_kept).then(|| Step::Keep(Kept::Previous, disk.clone()))
-}
-
-/// A node that is down because of its file gets the last proven one, without a turn and even when paused.
-fn heal(case: &Case<'_>) -> Option<Plan> {
-    let applied = case.record.applied.as_ref()?;
-    let previous = case.host.previous.as_ref()?;
-    let Service::Unit(unit) = &case.host.service else { return None };
-    if unit.is_active() || !loops(case, unit) || has_failed(case.record, &applied.model) {
-        return None;
-    }
-    let log = &case.host.log;
-    let is_foreign = case.seen.key.tree(&case.host.disk.tree) != applied.tree;
-    if !is_foreign && !log.registries_error && !log.containerd_config_error {
-        // containerd exits on the very file on which it ran: something else is wrong, and no other file would help.
-        return None;
-    }
-    let model = judge::model_of(previous).ok()?;
-    let mut intent = intent(case, Goal::Heal(applied.revision.clone()), previous, case.seen.key.model(&model));
-    intent.credential_sources = case.record.credential_sources.clone();
-    intent.file_hosts = case.record.file_hosts.clone();
-    let who = case.host.disk.writer.as_ref().map_or_else(String::new, |writer| format!(", written by {writer}"));
-    let unit = &case.host.installation.unit;
-    let reason = format!("{unit} cannot start on the file that lies there{who}: the last proven one is put back");
-    let mut plan = Plan::resting(Phase::Proving, reason).of(case.record);
-    plan.steps = vec![super::proving::record(case, intent), Step::Replace(previous.clone())];
-    plan.wake = Wake::Now;
-    plan.look = Depth::Full;
-    Some(plan)
-}
-
-/// Somebody else changed a file of ours.
-fn drift(case: &Case<'_>) -> Option<Plan> {
-    let applied = case.record.applied.as_ref()?;
-    let previous = case.host.previous.as_ref()?;
-    let disk = &case.host.disk;
-    if case.seen.key.tree(&disk.tree) == applied.tree || case.seen.key.tree(previous) != applied.tree {
-        return None;
-    }
-    let is_desired = self::wanted(case).is_ok_and(|wanted| wanted.tree == disk.tree);
-    if is_desired || has_failed(case.record, &applied.model) {
-        // Ours: the process died between the file and its record. Or the last proven one does not run here any more.
-        return None;
-    }
-    let who = foreign(disk);
-    if case.policy.drift == Drift::Report {
-        let reason = format!("the file was {who}; the policy only reports it");
-        return Some(Plan::resting(Phase::Invalid, reason).of(case.record));
-    }
-    let now = case.seen.clock.wall;
-    if is_fought(case, disk) {
-        let reason = format!(
-            "the file was {who}, after {RESTORES} restores within an hour: stop that writer, then set the retry annotation"
-        );
-        let mut plan = Plan::resting(Phase::Invalid, reason).of(case.record);
-        plan.wake = Wake::After(STEADY);
-        return Some(plan);
-    }
-    let model = judge::model_of(previous).ok()?;
-    let verdict = judge::effect(case, &model, previous);
-    if verdict.effect == Effect::None || (verdict.effect == Effect::Files && !case.host.disk.tree.is_absent()) {
-        // The runtime still holds what is ours: only the file is foreign, and writing it disturbs nobody.
-        let mut record = case.record.clone();
-        remember(&mut record.restores, now, RESTORES);
-        let reason = format!("the file was {who}: the last proven one was put back");
-        let mut plan = Plan::resting(Phase::Pending, reason).of(&record);
-        plan.steps = vec![Step::Replace(previous.clone()), Step::Record(Box::new(record))];
-        plan.counted = Some(Counted::DriftRestored);
-        plan.wake = Wake::Now;
-        return Some(plan);
-    }
-    let wanted = Wanted {
-        revision: applied.revision.clone(),
-        registries: model,
-        tree: previous.clone(),
-        credential_sources: case.record.credential_sources.clone(),
-        file_hosts: case.record.file_hosts.clone(),
-        errors: Vec::new(),
-    };
-    if let Ok(desired) = self::wanted(case)
-        && desired.tree != *previous
-    {
-        // A newer revision replaces the foreign file as well: one restart instead of two.
-        return None;
-    }
-    let why = format!("the file was {who} and was loaded since");
-    let rest = Plan::resting(Phase::Pending, why.clone()).of(case.record);
-    let goal = Goal::Drift(applied.revision.clone());
-    Some(turn(case, Request { wanted: &wanted, goal, effect: verdict.effect, why: &why, cures: false }, rest))
-}
-
-/// Three restores within an hour, and no hour without a foreign write since. Moments that a clock which was set back has
-/// not reached yet count for nothing.
-fn is_fought(case: &Case<'_>, disk: &Disk) -> bool {
-    let now = case.seen.clock.wall;
-    let hour_ago = now.checked_sub(RESTORES_WITHIN).unwrap_or(now);
-    let is_recent = |at: Timestamp| at > hour_ago && at <= now;
-    let restores = &case.record.restores;
-    let (Some(first), Some(last)) = (restores.first(), restores.last()) else { return false };
-    let within = last.duration_since(*first).unsigned_abs() <= RESTORES_WITHIN;
-    let written = disk.writer.as_ref().is_some_and(|writer| is_recent(writer.modified));
-    restores.len() >= RESTORES && within && (is_recent(*last) || written)
-}
-
-fn foreign(disk: &Disk) -> String {
-    match (&disk.writer, disk.tree.registries.is_some()) {
-        (Some(writer), true) => format!("changed by {writer}"),
-        (None, true) => "changed by somebody else".to_owned(),
-        (_, false) => "removed by somebody else".to_owned(),
-    }
-}
-
 /// What is to lie here, or why nothing is.
-fn wanted(case: &Case<'_>) -> Result<Wanted, Box<Plan>> {
+pub(crate) fn wanted(case: &Case<'_>) -> Result<Wanted, Box<Plan>> {
     if case.policy.mode == Mode::Restore {
         return original(case);
     }
@@ -249,7 +128,7 @@ fn first_of(sentences: &[String]) -> String {
     }
 }
 
-fn has_failed(record: &Record, model: &super::journal::Digest) -> bool {
+pub(crate) fn has_failed(record: &Record, model: &super::journal::Digest) -> bool {
     record.failed.iter().any(|failed| failed.model == *model)
 }
 
@@ -265,7 +144,6 @@ fn towards(case: &Case<'_>, wanted: &Wanted) -> Plan {
     let verdict = judge::effect(case, &wanted.registries, &wanted.tree);
     let mut plan = if verdict.effect == Effect::None { quiet(case, wanted) } else { loud(case, wanted, &verdict) };
     plan.effect = Some(verdict.effect);
-    plan.effect_why = verdict.why;
     plan.changes = changes::changes(&before.unwrap_or_default(), &wanted.registries);
     plan
 }
@@ -367,17 +245,17 @@ fn loud(case: &Case<'_>, wanted: &Wanted, verdict: &judge::Cost) -> Plan {
 }
 
 /// A change that needs a turn.
-struct Request<'a> {
-    wanted: &'a Wanted,
-    goal: Goal,
-    effect: Effect,
-    why: &'a str,
+pub(crate) struct Request<'a> {
+    pub(crate) wanted: &'a Wanted,
+    pub(crate) goal: Goal,
+    pub(crate) effect: Effect,
+    pub(crate) why: &'a str,
     /// It is the cure of a stuck node, whose unit need not be active.
-    cures: bool,
+    pub(crate) cures: bool,
 }
 
 /// Takes the turn, or says what it waits for. `rest` is the plan for while it waits.
-fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Plan {
+pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Plan {
     let Request { wanted, goal, effect, why, cures } = request;
     if case.policy.mode == Mode::Report {
         rest.reason = format!("mode report, nothing is done: {why}");
@@ -450,7 +328,7 @@ fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Plan {
 }
 
 /// The unit loops on a file that k3s or containerd cannot take.
-fn loops(case: &Case<'_>, unit: &UnitSeen) -> bool {
+pub(crate) fn loops(case: &Case<'_>, unit: &UnitSeen) -> bool {
     let log = &case.host.log;
     log.registries_error || log.containerd_config_error || (unit.restarts >= 2 && log.containerd_exited)
 }
@@ -470,97 +348,4 @@ fn ask(case: &Case<'_>, wanted: &Wanted, mut rest: Plan) -> Plan {
         None => format!("waits for a turn, and no coordinator has answered yet: {why}"),
     };
     rest
-}
-
-/// With the turn held: everything up to the restart.
-fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect, turn: Turn) -> Plan {
-    let model = case.seen.key.model(&wanted.registries);
-    let mut intent = intent(case, goal, &wanted.tree, model);
-    intent.restart = effect >= Effect::Live;
-    intent.credential_sources = wanted.credential_sources.clone();
-    intent.file_hosts = wanted.file_hosts.clone();
-    let record = cured(case, &mut intent);
-    let case = &Case { record: &record, ..*case };
-    let mut plan = Plan::resting(Phase::Applying, format!("replacing the file ({effect}); not preflighted"));
-    plan.steps = keep_before(case);
-    let Service::Unit(_) = &case.host.service else {
-        // No runtime to disturb: written and done, within the same pass.
-        plan.steps.push(super::proving::record(case, intent));
-        plan.steps.push(Step::Replace(wanted.tree.clone()));
-        plan.wake = Wake::Now;
-        return plan;
-    };
-    if intent.restart {
-        intent.restart_ordered = Some(case.seen.clock.clone());
-    }
-    let limit = case.limit();
-    // In this order: a restart that is recorded and does not come is undone; one that comes unrecorded would be lost.
-    let restart = intent.restart;
-    plan.steps.push(super::proving::record(case, intent));
-    plan.steps.push(Step::ArmGuard { acts_at: case.guard_acts_at(limit) });
-    plan.steps.push(Step::Replace(wanted.tree.clone()));
-    if restart {
-        plan.steps.push(Step::Restart(turn));
-    }
-    plan.wake = Wake::After(PROVING);
-    plan.look = Depth::Full;
-    plan
-}
-
-/// The record without a stuck intent whose place a cure takes: what it knew is not forgotten.
-fn cured(case: &Case<'_>, intent: &mut Intent) -> Record {
-    let mut record = Record { intent: None, ..case.record.clone() };
-    if let Some(stuck) = &case.record.intent {
-        intent.passed_before.extend(&stuck.passed_before);
-        if let Some(Verdict::Failed(why)) = &stuck.verdict {
-            conclude::failed(&mut record, stuck, why, case.seen.clock.wall);
-        }
-    }
-    record
-}
-
-/// Before the first write: what lies there is kept, byte for byte.
-fn keep_before(case: &Case<'_>) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let disk = &case.host.disk.tree;
-    // As long as nothing of ours was proven here, what lies here is an administrator's, also if it was written after a
-    // first attempt that failed. Only absence may be a rung of ours.
-    let is_theirs = case.record.applied.is_none() && case.record.intent.is_none() && !disk.is_absent();
-    if !case.host.original.as_ref().is_some_and(|kept| !is_theirs || kept == disk) {
-        steps.push(Step::Keep(Kept::Original, disk.clone()));
-    }
-    // The guard must have something to put back. Where k3s cannot read what lies there, no file is better.
-    let working = if judge::model_of(disk).is_ok() { disk.clone() } else { Tree::default() };
-    if !case.host.previous.as_ref().is_some_and(|kept| !is_theirs || *kept == working) {
-        steps.push(Step::Keep(Kept::Previous, working));
-    }
-    steps
-}
-
-fn intent(case: &Case<'_>, goal: Goal, tree: &Tree, model: super::journal::Digest) -> Intent {
-    let clock = &case.seen.clock;
-    let (invocation, version) = match &case.host.service {
-        Service::Unit(unit) => (unit.invocation.clone(), unit.version.clone()),
-        Service::None => Default::default(),
-    };
-    Intent {
-        goal,
-        ask: String::new(),
-        model,
-        tree: case.seen.key.tree(tree),
-        tree_before: case.seen.key.tree(&case.host.disk.tree),
-        restart: false,
-        rung: Rung::Goal,
-        passed_before: judge::passed_before(case),
-        invocation_before: invocation,
-        version_before: version,
-        began: clock.clone(),
-        rung_began: clock.clone(),
-        restart_ordered: None,
-        away: Duration::ZERO,
-        looked: clock.clone(),
-        verdict: None,
-        credential_sources: BTreeMap::new(),
-        file_hosts: BTreeSet::new(),
-    }
 }

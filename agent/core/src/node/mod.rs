@@ -1,8 +1,10 @@
 //! One node: what is seen of it, what is remembered, and what is to be done next.
 
 pub mod annotations;
+mod begin;
 mod conclude;
 pub mod discovery;
+mod drift;
 pub mod evidence;
 mod idle;
 pub mod journal;
