@@ -39,6 +39,12 @@ fn whatever_happens_a_node_keeps_the_promises_and_comes_to_rest() {
     });
 }
 
+#[test]
+fn a_stuck_node_that_gets_a_foreign_broken_file_tries_our_own_again() {
+    // Found by a longer run: the broken file came during the last rung, and no rung was tried after it.
+    Life::new(1572).live();
+}
+
 /// SplitMix64: the same life from the same seed, on every machine.
 struct Dice(u64);
 

@@ -90,6 +90,10 @@ pub(crate) fn stuck(case: &Case<'_>, intent: &Intent) -> Plan {
         // Somebody says that the cause is gone: the rungs are tried again from the top.
         return start_rung(&Case { record: &record, ..*case }, intent.clone(), Rung::Previous);
     }
+    if is_foreign(case, intent) && judge::model_of(&case.host.disk.tree).is_err() {
+        // Somebody put a file there that k3s cannot even read: our own are better than that, and are tried again.
+        return start_rung(case, intent.clone(), Rung::Previous);
+    }
     let missing = standing.missing();
     let unit = &case.host.installation.unit;
     let mut plan = Plan::resting(Phase::Stuck, format!("no file helps: {missing}; look at the log of {unit}"));
@@ -98,6 +102,15 @@ pub(crate) fn stuck(case: &Case<'_>, intent: &Intent) -> Plan {
     plan.failed = failed_revision(intent);
     // A corrected configuration is the cure, and must not be kept waiting by the failure that it cures.
     super::idle::cure(case, intent, plan.of(case.record))
+}
+
+/// What lies there is no rung's tree and not the goal's.
+fn is_foreign(case: &Case<'_>, intent: &Intent) -> bool {
+    let lies = &case.host.disk.tree;
+    let is_rung = [Rung::Previous, Rung::Original, Rung::Nothing]
+        .iter()
+        .any(|rung| conclude::target(case, *rung).is_some_and(|tree| tree == *lies));
+    !is_rung && case.seen.key.tree(lies) != intent.tree
 }
 
 /// Gives the goal up: from here on the earlier trees are tried, the last proven one first.
