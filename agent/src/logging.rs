@@ -91,7 +91,7 @@ pub fn init(format: Format, filter: Option<&str>) -> Result<Lossy, LoggingError>
     Ok(lossy)
 }
 
-/// Makes the subscriber. No filter lifts [`cap`].
+/// Makes the subscriber. No filter lifts the cap on what libraries may say.
 ///
 /// # Errors
 ///

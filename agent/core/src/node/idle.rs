@@ -144,6 +144,7 @@ fn towards(case: &Case<'_>, wanted: &Wanted) -> Plan {
     let verdict = judge::effect(case, &wanted.registries, &wanted.tree);
     let mut plan = if verdict.effect == Effect::None { quiet(case, wanted) } else { loud(case, wanted, &verdict) };
     plan.effect = Some(verdict.effect);
+    plan.effect_why = verdict.why;
     plan.changes = changes::changes(&before.unwrap_or_default(), &wanted.registries);
     plan
 }
