@@ -45,6 +45,11 @@ fn a_stuck_node_that_gets_a_foreign_broken_file_tries_our_own_again() {
     Life::new(1572).live();
 }
 
+#[test]
+fn a_slow_start_that_systemd_calls_active_is_not_begun_anew() {
+    Life::new(504).live();
+}
+
 /// SplitMix64: the same life from the same seed, on every machine.
 struct Dice(u64);
 

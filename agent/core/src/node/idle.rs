@@ -318,6 +318,17 @@ pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Pla
         rest.look = Depth::Full;
         return rest;
     }
+    if let Service::Unit(unit) = &case.host.service
+        && !(cures || loops(case, unit))
+        && unit.is_active()
+        && judge::is_still_starting(case, unit)
+    {
+        let name = &case.host.installation.unit;
+        rest.reason = format!("{name} is active and has no containerd yet: waiting for it");
+        rest.wake = Wake::After(Duration::from_secs(10));
+        rest.look = Depth::Full;
+        return rest;
+    }
     if super::pace::supervisor_away(case) {
         // k3s would not come up again until its server is back, whatever the file says.
         rest.reason = format!("not begun while the supervisor does not answer: {why}");

@@ -234,6 +234,14 @@ pub(crate) fn is_starting(case: &Case<'_>, unit: &UnitSeen) -> bool {
     !has_written(case, unit) && recorded(case, unit).is_none() && age.is_some_and(|age| age < case.limit())
 }
 
+/// Whether k3s wrote nothing since its start, as far as the clocks tell, and containerd does not answer either: a slow
+/// start of a unit that is active from its first moment (`Type=exec`). Another restart would only begin it anew.
+pub(crate) fn is_still_starting(case: &Case<'_>, unit: &UnitSeen) -> bool {
+    let answer = case.host.evidence.as_ref().and_then(|evidence| evidence.get(&Check::Containerd));
+    let is_away = matches!(answer, Some(Answer::Failed(_) | Answer::Unknown(_)));
+    is_away && !has_written(case, unit) && recorded(case, unit).is_none()
+}
+
 /// What the record says of this invocation.
 fn recorded<'a>(case: &Case<'a>, unit: &UnitSeen) -> Option<&'a super::journal::Loaded> {
     let boot_id = &case.seen.clock.boot_id;
