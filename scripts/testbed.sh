@@ -514,9 +514,11 @@ load() {
     image=$(readlink -f "$image")
     if [ $# = 0 ]; then mapfile -t nodes < <(nodes_up); else nodes=("$@"); fi
     for node in "${nodes[@]}"; do
-        in_node "$node" k3s ctr images import - <"$image" >/dev/null || die "$node does not take $image"
+        in_node "$node" k3s ctr --timeout 60s images import - <"$image" >/dev/null || die "$node does not take $image"
     done
 }
+
+try_load() (load "$bed/images/pause.tar" "$1" && load "$bed/images/busybox.tar" "$1") 2>>"$bed/log/load.log"
 
 nodes_up() {
     local n
@@ -561,8 +563,7 @@ up() {
     done
     for node in $wanted; do
         within $((end - SECONDS)) cri_answers "$node" || die "$node: containerd does not answer; see: $0 logs $node"
-        load "$bed/images/pause.tar" "$node"
-        load "$bed/images/busybox.tar" "$node"
+        within $((end - SECONDS)) try_load "$node" || die "$node does not take images; see: $0 logs $node"
     done
     for node in $wanted; do
         within $((end - SECONDS)) node_ready "$node" || die "$node is not Ready; see: $0 logs $node"

@@ -77,7 +77,8 @@ func (n *node) startEtcd() error {
 		}
 		defer others.Close()
 	}
-	if _, err := os.Stat(filepath.Join(db, "member")); err == nil {
+	// Without a log the member has not yet taken its place.
+	if _, err := os.Stat(filepath.Join(db, "member", "wal")); err == nil {
 		state = "existing"
 	} else if others != nil {
 		state = "existing"
@@ -107,11 +108,15 @@ func (n *node) startEtcd() error {
 		"--heartbeat-interval=500", "--election-timeout=5000", "--log-level=warn",
 	}})
 	return n.until("etcd", 200*time.Millisecond, func(ctx context.Context) error {
-		err := get(ctx, http.DefaultClient, "http://127.0.0.1:2381/health")
-		if err == nil || others == nil {
+		if _, err := get(ctx, http.DefaultClient, "http://127.0.0.1:2381/health"); err != nil {
 			return err
 		}
-		return errors.Join(err, n.promote(ctx, others))
+		metrics, err := get(ctx, http.DefaultClient, "http://127.0.0.1:2381/metrics")
+		if err != nil || !strings.Contains(metrics, "\netcd_server_is_learner 1") {
+			return err
+		}
+		// A learner is healthy too, but serves no reads to an API server.
+		return errors.Join(errors.New("still a learner"), n.promote(ctx, others))
 	})
 }
 

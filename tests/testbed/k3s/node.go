@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -162,11 +162,12 @@ func (n *node) spawn(c child) {
 			if n.ctx.Err() != nil {
 				return
 			}
-			logrus.Errorf("%s exited: %v", c.name, err)
+			err = fmt.Errorf("%s exited: %v", c.name, err)
 			if !c.again {
-				n.die(fmt.Errorf("%s exited: %w", c.name, errors.Join(err)))
+				n.die(err)
 				return
 			}
+			logrus.Error(err)
 			n.sleep(time.Second)
 		}
 	}()
@@ -222,7 +223,7 @@ func (n *node) sleep(d time.Duration) bool {
 // the process exits and systemd starts it anew.
 func (n *node) until(what string, every time.Duration, done func(context.Context) error) error {
 	deadline := time.Now().Add(15 * time.Minute)
-	var last string
+	said := false
 	for {
 		ctx, cancel := context.WithTimeout(n.ctx, 10*time.Second)
 		err := done(ctx)
@@ -230,9 +231,9 @@ func (n *node) until(what string, every time.Duration, done func(context.Context
 		if err == nil {
 			return nil
 		}
-		if text := err.Error(); text != last {
-			logrus.Infof("Waiting for %s: %s", what, text)
-			last = text
+		if !said {
+			logrus.Infof("Waiting for %s: %v", what, err)
+			said = true
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s: %w", what, err)
@@ -257,19 +258,20 @@ func (n *node) ready() error {
 	return err
 }
 
-// get asks one HTTP address for 200.
-func get(ctx context.Context, client *http.Client, url string) error {
+// get asks one HTTP address and wants 200.
+func get(ctx context.Context, client *http.Client, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, res.Status)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s", url, res.Status)
 	}
-	return nil
+	return string(body), err
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509/pkix"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -160,6 +159,7 @@ func (n *node) apiReady(certificate string) error {
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
 	return n.until("the API server", 200*time.Millisecond, func(ctx context.Context) error {
-		return get(ctx, client, fmt.Sprintf("https://%s/readyz", localAPI))
+		_, err := get(ctx, client, "https://"+localAPI+"/readyz")
+		return err
 	})
 }
