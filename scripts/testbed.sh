@@ -37,12 +37,15 @@ cgroup=k3sbed
 switch_ns=k3sbed
 subnet=10.77.0
 token=testbed-token
+first="" # the server that starts the cluster, known to up
 kubernetes=v1.36.3
 servers="dellmini1 dellmini3 dellmini5"
 agents="dellmini2 lenovomini"
 registry_ip=$subnet.2
 # The names of the scenarios' registries; every node resolves them to one machine.
-registry_names="registry.bto.bar registry.k3s.bto.bar gitea.k3s.bto.bar gitea.treytartt.com gitea.coulomb.social ghcr.io"
+registry_names="registry.bto.bar registry.k3s.bto.bar gitea.k3s.bto.bar gitea.treytartt.com gitea.coulomb.social docker.testbed"
+registry_user=registry-user
+registry_password=registry-password
 
 address() {
     case $1 in
@@ -152,6 +155,50 @@ build() {
     fi
     build_root
     build_images
+    build_tls
+}
+
+# Three kinds of certificate: from an authority that every node trusts, from
+# one that none does, and one for another name signed by itself.
+build_tls() {
+    local tls=$bed/tls ca
+    [ -e "$tls/complete" ] && return
+    rm -rf "$tls"
+    mkdir -p "$tls"
+    for ca in public private; do
+        openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=test bed $ca CA" \
+            -keyout "$tls/$ca-ca.key" -out "$tls/$ca-ca.crt" 2>/dev/null
+    done
+    certificate public gitea.treytartt.com gitea.coulomb.social docker.testbed
+    certificate private registry.bto.bar registry.k3s.bto.bar
+    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=TRAEFIK DEFAULT CERT" \
+        -addext subjectAltName=DNS:traefik.default -keyout "$tls/wrong.key" -out "$tls/wrong.crt" 2>/dev/null
+    touch "$tls/complete"
+}
+
+certificate() { # CA NAME…
+    local ca=$1 names tls=$bed/tls
+    shift
+    names=$(printf 'DNS:%s,' "$@")
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$tls/$ca.key" -out "$tls/$ca.csr" 2>/dev/null
+    openssl x509 -req -in "$tls/$ca.csr" -CA "$tls/$ca-ca.crt" -CAkey "$tls/$ca-ca.key" -CAcreateserial -days 3650 \
+        -extfile <(echo "subjectAltName=${names%,}") -out "$tls/$ca.crt" 2>/dev/null
+}
+
+build_gitea() {
+    local sum
+    sum=$(sum_of "$src/gitea")
+    stamp_is gitea "$sum" && return
+    say "building Gitea (about 4 minutes)"
+    go_build gitea -tags 'sqlite sqlite_unlock_notify' -ldflags '-s -w' -o "$bed/bin/gitea" code.gitea.io/gitea
+    # What it reads at run time lies beside its source.
+    local module
+    module=$(env -C "$src/gitea" GOWORK=off GOFLAGS=-mod=readonly go list -m -f '{{.Dir}}' code.gitea.io/gitea)
+    rm -rf "$bed/bin/gitea-files"
+    mkdir -p "$bed/bin/gitea-files"
+    cp -r "$module"/{templates,options,public} "$bed/bin/gitea-files/"
+    chmod -R u+w "$bed/bin/gitea-files"
+    stamp gitea "$sum"
 }
 
 node_packages=systemd,systemd-sysv,dbus,iproute2,iptables,conntrack,ethtool,kmod,procps,ca-certificates
@@ -260,6 +307,8 @@ make_root() {
     echo "$node" >"$etc/hostname"
     hosts_file >"$etc/hosts"
     : >"$etc/resolv.conf"
+    mkdir -p "$etc/ssl/certs"
+    cat "$bed/root/etc/ssl/certs/ca-certificates.crt" "$bed/tls/public-ca.crt" >"$etc/ssl/certs/ca-certificates.crt"
     cat >"$etc/systemd/system/testbed-prepare.service" <<'EOF'
 [Unit]
 Description=Make the cgroup controllers and network settings writable
@@ -483,6 +532,21 @@ down() {
 
 # --- the cluster -------------------------------------------------------------
 
+# api NODE PATH: asks that server's API as the administrator.
+api() {
+    local tls=$bed/nodes/$1/rancher/k3s/server/tls
+    in_switch curl -sf -m "${3:-5}" --cacert "$tls/server-ca.crt" --cert "$tls/client-admin.crt" --key "$tls/client-admin.key" \
+        "https://$(address "$1"):6443$2" 2>/dev/null
+}
+
+any_api() { # PATH: asks whichever server answers
+    local n
+    for n in $servers; do
+        if alive "$n" && api "$n" "$1"; then return; fi
+    done
+    return 1
+}
+
 kubeconfig() { # of a server that answers, for use in the switch's namespace
     local node
     for node in $servers; do
@@ -490,8 +554,7 @@ kubeconfig() { # of a server that answers, for use in the switch's namespace
         local tls=$bed/nodes/$node/rancher/k3s/server/tls config=$run/kubeconfig-$node
         sed -e "s#https://127.0.0.1:6443#https://$(address "$node"):6443#" -e "s#/var/lib/rancher/k3s/server/tls#$tls#g" \
             "$bed/nodes/$node/upper/etc/rancher/k3s/k3s.yaml" >"$config"
-        if in_switch curl -sf -m 3 --cacert "$tls/server-ca.crt" --cert "$tls/client-admin.crt" --key "$tls/client-admin.key" \
-            "https://$(address "$node"):6443/readyz" >/dev/null; then
+        if api "$node" /readyz 3 >/dev/null; then
             echo "$config"
             return
         fi
@@ -528,15 +591,12 @@ nodes_up() {
 cri_answers() { in_node "$1" timeout 5 k3s crictl --timeout 3s version >/dev/null 2>&1; }
 
 node_ready() {
-    [ "$(kubectl get node "$1" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)" = True ]
+    [ "$(any_api "/api/v1/nodes/$1" | jq -r '.status.conditions[] | select(.type == "Ready").status')" = True ]
 }
-
-booted() { in_node "$1" test -S /run/systemd/private 2>/dev/null; }
 
 up() {
     local node wanted=${*:-$servers $agents} limit=${TESTBED_LIMIT:-420} end
     for node in $wanted; do address "$node" >/dev/null; done
-    first=""
     for node in $servers; do
         case " $wanted " in *" $node "*) first=${first:-$node} ;; esac
     done
@@ -570,32 +630,287 @@ up() {
         say "$node is Ready"
     done
     for node in $wanted; do
-        within $((end - SECONDS)) unit_active "$node" || die "$node: the unit is not active; see: $0 logs $node"
+        within $((end - SECONDS)) check_active "$node" || die "$node: the unit is not active; see: $0 logs $node"
     done
     echo "$here $wanted" >"$run/complete"
     say "up"
 }
 
-unit_active() { [ "$(in_node "$1" systemctl is-active "$(unit_of "$1")" 2>/dev/null)" = active ]; }
+# --- driving it from tests ---------------------------------------------------
+
+status() {
+    local node unit
+    if ! [ -d "$run" ]; then
+        echo "nothing is up"
+        return
+    fi
+    for node in $servers $agents; do
+        [ -d "$bed/nodes/$node" ] || continue
+        unit=$(unit_of "$node")
+        if alive "$node"; then
+            echo "$node: on, $(in_node "$node" systemctl show "$unit" -p ActiveState,SubState,NRestarts | paste -sd ' '), containerd $(yes_no cri_answers "$node"), kubelet $(yes_no check_kubelet "$node"), Ready $(yes_no node_ready "$node")"
+        else
+            echo "$node: off"
+        fi
+    done
+    if alive registry; then
+        echo "registry: on, $(in_node registry systemctl list-units --no-legend --plain 'bed-*' | awk '{ print $1, $3 }' | paste -sd ' ')"
+    fi
+}
+
+yes_no() { if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
+
+net() {
+    local node=$1 to
+    case $2 in
+        cut) to=down ;;
+        restore) to=up ;;
+        *) die "net NODE cut|restore" ;;
+    esac
+    ip -n "$switch_ns" link set "v-$node" "$to"
+}
+
+kill_unit() {
+    local node=$1 what=$2 signal=${3:-KILL}
+    case $what in
+        containerd | etcd | kubelet | kube-*)
+            # shellcheck disable=SC2016
+            in_node "$node" sh -c 'set -e; pid=$(systemctl show "$1" -p MainPID --value)
+                pkill --signal "$2" --parent "$pid" -f "^$3( |$)"' sh "$(unit_of "$node")" "$signal" "$what" ||
+                die "$node runs no $what"
+            ;;
+        *) in_node "$node" systemctl kill --kill-whom=main --signal="$signal" "$what" ;;
+    esac
+}
+
+power() {
+    [ -d "$bed/nodes/$1/upper" ] || die "$1 is not part of this bed"
+    case $2 in
+        off) halt "$1" ;;
+        on) alive "$1" || boot "$1" ;;
+        *) die "power NODE off|on" ;;
+    esac
+}
+
+switch() {
+    local dir=/run/k3s-testbed
+    case $2 in
+        refuse) echo "${3:?a text}" | put "$1" $dir/refuse-registries-with ;;
+        slow) echo "${3:?seconds}" | put "$1" $dir/start-delay-seconds ;;
+        off) in_node "$1" rm -rf $dir ;;
+        *) die "switch NODE refuse TEXT | slow SECONDS | off" ;;
+    esac
+}
+
+put() { # NODE PATH, from stdin
+    # shellcheck disable=SC2016
+    in_node "$1" sh -c 'mkdir -p "$(dirname "$1")" && cat >"$1"' sh "$2"
+}
+
+timeline() {
+    local node nodes
+    if [ $# = 0 ]; then mapfile -t nodes < <(nodes_up); else nodes=("$@"); fi
+    for node in "${nodes[@]}"; do
+        in_node "$node" journalctl -o json "UNIT=$(unit_of "$node").service" _PID=1 |
+            jq -c --arg node "$node" '
+                { "7d4958e842da4a758f6c1cdc7b36dcc5": "starting", "39f53479d3a045ac8e11786248231fbf": "started",
+                  "be02cf6855d2428ba40df7e9d022f03d": "start failed", "de5b426a63be47a7b6ac3eaac82e2f6f": "stopping",
+                  "9d1aaa27d60140bd96365438aad20286": "stopped", "d9b373ed55a64feb8242e02dbe79a49c": "failed",
+                  "98e322203f7a4ed290d09fe03c09fe15": "main process exited",
+                  "5eb03494b6584870a536b337290809b3": "restart scheduled" } as $states
+                | select($states[.MESSAGE_ID // ""])
+                | { ms: (.__REALTIME_TIMESTAMP | tonumber / 1000 | floor), node: $node, unit: .UNIT,
+                    state: $states[.MESSAGE_ID], invocation: .INVOCATION_ID }'
+    done | jq -s -c 'sort_by(.ms)[]'
+}
+
+check_active() { [ "$(in_node "$1" systemctl is-active "$(unit_of "$1")" 2>/dev/null)" = active ]; }
+check_cri() { cri_answers "$1"; }
+check_kubelet() { in_node "$1" curl -sf -m 2 http://127.0.0.1:10248/healthz >/dev/null; }
+check_etcd() { in_node "$1" curl -sf -m 2 http://127.0.0.1:2381/health | grep -q '"health":"true"'; }
+check_api() { api "$1" /readyz >/dev/null; }
+check_ready() { node_ready "$1"; }
+check_ping() {
+    local port=6444
+    if [ "$(unit_of "$1")" = k3s ]; then port=6443; fi
+    [ "$(in_node "$1" curl -skf -m 2 "https://127.0.0.1:$port/ping")" = pong ]
+}
+check_lease() { # renewed since the wait began
+    local at
+    at=$(any_api "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/$1" | jq -r .spec.renewTime) &&
+        [ "$(date -d "$at" +%s%3N)" -gt "$waiting_since" ]
+}
+
+wait_for() {
+    local node=$1 check=${2#!} want=0 end
+    declare -F "check_$check" >/dev/null || die "no check is called $check"
+    [ "$check" = "$2" ] || want=1
+    waiting_since=$(date +%s%3N)
+    end=$((waiting_since + $3 * 1000))
+    while :; do
+        if "check_$check" "$node" 2>/dev/null; then [ $want = 1 ] || break; else [ $want = 0 ] || break; fi
+        [ "$(date +%s%3N)" -lt $end ] || die "$node: not $2 within $3 s"
+        sleep 0.1
+    done
+    echo $(($(date +%s%3N) - waiting_since))
+}
+
+# --- registries --------------------------------------------------------------
+
+registry() {
+    local unit=bed-$1
+    case $1 in docker | gitea | proxy) ;; *) die "registry docker|gitea|proxy up|down" ;; esac
+    case $2 in
+        up) ;;
+        down)
+            if alive registry; then in_node registry systemctl stop "$unit"; fi
+            return
+            ;;
+        *) die "registry NAME up|down" ;;
+    esac
+    [ -e "$run/complete" ] || die "no bed is up"
+    if [ "$1" = gitea ]; then build_gitea; fi
+    alive registry || boot registry
+    within 30 registry_booted || die "the registries' machine does not start; see .bed/log/console-registry.log"
+    "registry_$1"
+    in_node registry systemctl daemon-reload
+    in_node registry systemctl restart "$unit"
+    within 60 "answers_$1" || die "$unit does not answer; see: $0 exec registry journalctl -u $unit"
+    if [ "$1" = gitea ]; then gitea_users; fi
+}
+
+registry_booted() { in_node registry systemctl is-active -q multi-user.target 2>/dev/null; }
+answers() { [ "$(in_node registry curl -sk -m 3 -o /dev/null -w '%{http_code}' "$2")" = "$1" ]; }
+answers_docker() { answers 200 http://127.0.0.1:5000/v2/ && answers 401 http://127.0.0.1:5001/v2/; }
+answers_gitea() { answers 401 http://127.0.0.1:3000/v2/; }
+answers_proxy() { in_node registry curl -sk -m 3 -o /dev/null https://docker.testbed/; }
+
+# Docker's registry twice: 5000 open, 5001 with a password; both plain HTTP.
+registry_docker() {
+    local name port
+    for name in open auth; do
+        if [ $name = open ]; then port=5000; else port=5001; fi
+        {
+            printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: /var/lib/bed-docker/%s}, delete: {enabled: true}}\n' $name
+            printf 'http: {addr: ":%s"}\n' $port
+            if [ $name = auth ]; then printf 'auth: {htpasswd: {realm: bed, path: /etc/bed/htpasswd}}\n'; fi
+        } | put registry /etc/bed/docker-$name.yml
+    done
+    in_node registry htpasswd -Bbn "$registry_user" "$registry_password" | put registry /etc/bed/htpasswd
+    put registry /etc/systemd/system/bed-docker.service <<'EOF'
+[Service]
+ExecStart=/bin/sh -c '/usr/bin/docker-registry serve /etc/bed/docker-open.yml & exec /usr/bin/docker-registry serve /etc/bed/docker-auth.yml'
+EOF
+}
+
+# A Gitea whose token realm is on another host than its pull address.
+registry_gitea() {
+    put registry /etc/bed/gitea.ini <<'EOF'
+RUN_USER = www-data
+RUN_MODE = prod
+WORK_PATH = /var/lib/bed-gitea
+[server]
+HTTP_PORT = 3000
+ROOT_URL = https://gitea.k3s.bto.bar/
+PUBLIC_URL_DETECTION = never
+STATIC_ROOT_PATH = /opt/testbed/gitea-files
+DISABLE_SSH = true
+OFFLINE_MODE = true
+[database]
+DB_TYPE = sqlite3
+PATH = /var/lib/bed-gitea/gitea.db
+[security]
+INSTALL_LOCK = true
+SECRET_KEY = test-bed
+[service]
+DISABLE_REGISTRATION = true
+[packages]
+ENABLED = true
+[log]
+MODE = console
+LEVEL = Info
+EOF
+    put registry /etc/systemd/system/bed-gitea.service <<'EOF'
+[Service]
+User=www-data
+StateDirectory=bed-gitea
+Environment=HOME=/var/lib/bed-gitea
+ExecStart=/opt/testbed/gitea web --config /etc/bed/gitea.ini
+EOF
+    in_node registry chown www-data /etc/bed/gitea.ini
+}
+
+gitea_users() {
+    local user
+    for user in "$registry_user" jaybrto; do
+        in_node registry runuser -u www-data -- env HOME=/var/lib/bed-gitea /opt/testbed/gitea --config /etc/bed/gitea.ini \
+            admin user create --admin --username "$user" --password "$registry_password" --email "$user@localhost" \
+            --must-change-password=false >>"$bed/log/gitea-users.log" 2>&1 || grep -q 'already exists' "$bed/log/gitea-users.log" ||
+            die "Gitea does not take the user $user; see .bed/log/gitea-users.log"
+    done
+}
+
+registry_proxy() {
+    local kind
+    for kind in public private wrong; do
+        put registry /etc/bed/tls/$kind.crt <"$bed/tls/$kind.crt"
+        put registry /etc/bed/tls/$kind.key <"$bed/tls/$kind.key"
+    done
+    {
+        echo 'daemon off; events {} pid /run/bed-nginx.pid; error_log stderr; http { client_max_body_size 0; access_log /dev/stdout;'
+        proxied public 5001 docker.testbed
+        proxied public 3000 gitea.treytartt.com gitea.coulomb.social
+        proxied private 3000 registry.bto.bar registry.k3s.bto.bar
+        proxied wrong 3000 gitea.k3s.bto.bar
+        echo '}'
+    } | put registry /etc/bed/nginx.conf
+    put registry /etc/systemd/system/bed-proxy.service <<'EOF'
+[Service]
+ExecStart=/usr/sbin/nginx -c /etc/bed/nginx.conf
+EOF
+}
+
+proxied() { # CERTIFICATE PORT NAME…
+    local certificate=$1 port=$2
+    shift 2
+    echo "server { listen 443 ssl; server_name $*;
+  ssl_certificate /etc/bed/tls/$certificate.crt; ssl_certificate_key /etc/bed/tls/$certificate.key;
+  location / { proxy_pass http://127.0.0.1:$port; proxy_set_header Host \$host; proxy_set_header X-Forwarded-Proto https;
+    proxy_request_buffering off; } }"
+}
+
+push() { # IMAGE.tar REFERENCE [--creds …]: as the registries' machine sees them
+    local image=$1
+    shift
+    alive registry || die "no registry is up"
+    # The pushing process gets the archive as an open file, whatever its path.
+    in_node registry /opt/testbed/k3s image push /dev/stdin "$1" --insecure "${@:2}" <"$image"
+}
 
 main() {
     local command=${1:-}
     shift || true
+    if [ "$(id -u)" != 0 ] && [ -n "$command" ]; then die "must be root: it makes namespaces, cgroups and mounts"; fi
     case $command in
         up | down | build) # one at a time
-            [ "$(id -u)" = 0 ] || die "must be root: it makes namespaces, cgroups and mounts"
             mkdir -p "$bed"/{bin,log,images}
             exec 9>"$bed/lock"
             flock -w 5 9 || die "another up or down is at work in this checkout"
             "$command" "$@"
             ;;
-        kubectl) kubectl "$@" ;;
+        kubectl | load | status | timeline | push) "$command" "$@" ;;
+        net | power | switch | registry)
+            [ $# -ge 2 ] || die "$command takes more; see $0 help"
+            "$command" "$@"
+            ;;
         exec) in_node "$@" ;;
-        logs) in_node "$1" journalctl --no-pager -u "$(unit_of "$1")" "${@:2}" ;;
-        load) load "$@" ;;
+        logs) in_node "${1:?a node}" journalctl --no-pager -u "$(unit_of "$1")" "${@:2}" ;;
+        kill) kill_unit "${1:?a node}" "${2:?a unit}" "${@:3}" ;;
+        wait) wait_for "${1:?a node}" "${2:?a check}" "${3:?seconds}" ;;
+        help) usage ;;
         *)
-            usage
-            [ "$command" = help ] || exit 2
+            usage >&2
+            exit 2
             ;;
     esac
 }
