@@ -122,7 +122,7 @@ logged() {
 
 stamp_is() { [ "$(cat "$bed/$1.stamp" 2>/dev/null)" = "$2" ]; }
 stamp() { echo "$2" >"$bed/$1.stamp"; }
-sum_of() { find "$@" -type f \( -name '*.go' -o -name 'go.*' \) -print0 | sort -z | xargs -0 cat | sha256sum | cut -d' ' -f1; }
+sum_of() { find "$@" -type f \( -name '*.go' -o -name 'go.*' \) ! -name '*_test.go' -print0 | sort -z | xargs -0 cat | sha256sum | cut -d' ' -f1; }
 
 go_build() { # NAME FLAGS… : in the module's folder
     local name=$1
@@ -243,10 +243,13 @@ build_images() {
 
 # --- one machine of the bed --------------------------------------------------
 
-controllers() { # the v1 hierarchies of this machine
+# The hierarchies of this machine, the empty cgroup2 one of a hybrid layout
+# included: nspawn takes the node's place from there, and nodes that shared a
+# place in it would share their systemd's cgroups.
+hierarchies() {
     local dir
     for dir in /sys/fs/cgroup/*/; do
-        if [ -e "$dir/cgroup.clone_children" ]; then echo "$dir"; fi
+        if [ -e "$dir/cgroup.procs" ]; then echo "$dir"; fi
     done
 }
 
@@ -260,14 +263,14 @@ make_cgroups() {
                 cat "$level/../cpuset.mems" >"$level/cpuset.mems"
             fi
         done
-    done < <(controllers)
+    done < <(hierarchies)
 }
 
 join_cgroups() { # NODE: this shell, and so what it becomes
     local dir
     while read -r dir; do
         echo "$BASHPID" >"$dir$cgroup/$1/cgroup.procs"
-    done < <(controllers)
+    done < <(hierarchies)
 }
 
 make_network() {
@@ -594,6 +597,10 @@ node_ready() {
     [ "$(any_api "/api/v1/nodes/$1" | jq -r '.status.conditions[] | select(.type == "Ready").status')" = True ]
 }
 
+node_votes() {
+    [ "$(any_api "/api/v1/nodes/$1" | jq -r '.status.conditions[] | select(.type == "EtcdIsVoter").status')" = True ]
+}
+
 up() {
     local node wanted=${*:-$servers $agents} limit=${TESTBED_LIMIT:-420} end
     for node in $wanted; do address "$node" >/dev/null; done
@@ -631,6 +638,8 @@ up() {
     done
     for node in $wanted; do
         within $((end - SECONDS)) check_active "$node" || die "$node: the unit is not active; see: $0 logs $node"
+        [ "$(unit_of "$node")" = k3s-agent ] || within $((end - SECONDS)) node_votes "$node" ||
+            die "$node: no EtcdIsVoter condition; see: $0 logs $node"
     done
     echo "$here $wanted" >"$run/complete"
     say "up"

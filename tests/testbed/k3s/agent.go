@@ -173,7 +173,7 @@ func (n *node) heartbeat(ctx context.Context, kube kubernetes.Interface) error {
 		return err
 	}
 	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue && c.LastHeartbeatTime.After(n.born) {
+		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue && !c.LastHeartbeatTime.Time.Before(n.born) {
 			return nil
 		}
 	}

@@ -30,7 +30,7 @@ type node struct {
 	ctx      context.Context
 	stop     context.CancelFunc
 	notify   string
-	born     time.Time
+	born     time.Time // in the API's whole seconds
 	failed   chan error
 	children sync.WaitGroup
 	pki      *pki
@@ -38,7 +38,7 @@ type node struct {
 
 func newNode(ctx context.Context, c *config, notify string) *node {
 	ctx, stop := context.WithCancel(ctx)
-	return &node{config: c, ctx: ctx, stop: stop, notify: notify, born: time.Now(), failed: make(chan error, 1)}
+	return &node{config: c, ctx: ctx, stop: stop, notify: notify, born: time.Now().Truncate(time.Second), failed: make(chan error, 1)}
 }
 
 // run is the start of k3s. The server's own part comes after the file was
