@@ -272,7 +272,13 @@ pull_with_a_wrong_password_fails() {
         note "it was pulled"
         return 1
     fi
-    no_file dellmini2 && "$bed" exec dellmini2 systemctl restart k3s-agent
+    no_file dellmini2 && "$bed" exec dellmini2 systemctl restart k3s-agent && names_in_pull "401 Unauthorized"
+}
+names_in_pull() {
+    [[ $(cat "$work/pull") == *"$1"* ]] || {
+        note "the failed pull does not say: $1"
+        return 1
+    }
 }
 
 pull_from_gitea_with_the_realm_elsewhere() {
@@ -291,7 +297,8 @@ pull_from_gitea_with_the_realm_elsewhere() {
         note "it was pulled without trust in its certificate"
         return 1
     fi
-    no_file dellmini2 && "$bed" exec dellmini2 systemctl restart k3s-agent && [[ $(cat "$work/pull") == *"certificate"* ]]
+    no_file dellmini2 && "$bed" exec dellmini2 systemctl restart k3s-agent &&
+        names_in_pull "certificate signed by unknown authority"
 }
 
 # --- cables and plugs --------------------------------------------------------

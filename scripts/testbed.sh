@@ -418,7 +418,7 @@ leader() { # the node's PID 1, as this machine counts
     local pid _
     alive "$1" || die "$1 is not on"
     read -r pid _ <"$run/$1.pid"
-    pgrep -P "$pid" | head -n 1
+    pgrep -P "$pid" -x systemd || true
 }
 
 boot() {
@@ -448,8 +448,11 @@ boot() {
 in_node() {
     local node=$1 pid
     shift
-    pid=$(leader "$node")
-    [ -n "$pid" ] || die "$node has no PID 1 yet"
+    pid=$(leader "$node") || return
+    if [ -z "$pid" ]; then
+        echo "testbed: $node has no PID 1 yet" >&2
+        return 1 # not the end: a wait may ask again
+    fi
     (
         join_cgroups "$node"
         exec nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup -- \
@@ -808,6 +811,7 @@ registry_docker() {
     in_node registry htpasswd -Bbn "$registry_user" "$registry_password" | put registry /etc/bed/htpasswd
     put registry /etc/systemd/system/bed-docker.service <<'EOF'
 [Service]
+KillSignal=SIGKILL
 ExecStart=/bin/sh -c '/usr/bin/docker-registry serve /etc/bed/docker-open.yml & exec /usr/bin/docker-registry serve /etc/bed/docker-auth.yml'
 EOF
 }
@@ -866,7 +870,9 @@ registry_proxy() {
         put registry /etc/bed/tls/$kind.key <"$bed/tls/$kind.key"
     done
     {
-        echo 'daemon off; events {} pid /run/bed-nginx.pid; error_log stderr; http { client_max_body_size 0; access_log /dev/stdout;'
+        # shellcheck disable=SC2016
+        echo 'daemon off; events {} pid /run/bed-nginx.pid; error_log stderr; http { client_max_body_size 0;
+log_format asked "$time_iso8601 $host $request_method $request_uri $status"; access_log /var/log/bed-proxy.log asked;'
         proxied public 5001 docker.testbed
         proxied public 3000 gitea.treytartt.com gitea.coulomb.social
         proxied private 3000 registry.bto.bar registry.k3s.bto.bar
