@@ -108,6 +108,10 @@ logged() {
     shift 2
     timeout --foreground "$limit" "$@" >"$bed/log/$name.log" 2>&1 9>&- &
     pid=$!
+    # An interrupted run takes along what it was waiting for.
+    # shellcheck disable=SC2064
+    trap "kill $pid 2>/dev/null || true" EXIT
+    trap 'exit 130' INT TERM
     while kill -0 $pid 2>/dev/null; do
         sleep 1
         if (((SECONDS - began_it) % 20 == 19)); then say "  … $name, $((SECONDS - began_it)) s"; fi
@@ -116,6 +120,7 @@ logged() {
         tail -n 20 "$bed/log/$name.log" >&2
         die "$name failed or took longer than $limit s; all of it is in .bed/log/$name.log"
     }
+    trap - EXIT INT TERM
 }
 
 # --- building ----------------------------------------------------------------
@@ -217,7 +222,9 @@ build_root() {
     [ -n "$site" ] || die "apt knows no mirror for Debian '$codename' main"
     eval "$(apt-config shell proxy Acquire::http::Proxy)"
     say "making the nodes' root (about 2 minutes)"
-    rm -rf "$root" "$root.new"
+    # A run that was killed may have left its /proc mounted in there.
+    awk -v dir="$root.new/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount
+    rm -rf --one-file-system "$root" "$root.new"
     logged debootstrap 1200 env ${proxy:+http_proxy="$proxy"} \
         debootstrap --variant=minbase --include="$node_packages" "$codename" "$root.new" "$site"
     mkdir -p "$root.new/var/log/journal" "$root.new/etc/systemd/journald.conf.d"
