@@ -67,6 +67,8 @@ func (n *node) followServers(b *balancer) {
 
 func (n *node) agentFile(name string) string { return filepath.Join(n.dataDir, "agent", name) }
 
+// The disk is the machine's: its fullness must not evict the bed's pods or
+// collect the images that were loaded.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
@@ -77,8 +79,9 @@ authorization: {mode: Webhook}
 cgroupDriver: cgroupfs
 clusterDomain: cluster.local
 containerRuntimeEndpoint: unix://%[2]s
-evictionHard: {imagefs.available: 5%%, nodefs.available: 5%%}
+evictionHard: {imagefs.available: 100Mi, nodefs.available: 100Mi}
 failCgroupV1: false
+imageGCHighThresholdPercent: 100
 oomScoreAdj: 0
 serializeImagePulls: false
 shutdownGracePeriod: 0s
