@@ -46,8 +46,8 @@ pub async fn publish(cluster: &Cluster, node: &str, uid: &str, what: &Happening,
     let Happening { kind, reason, action, note } = what;
     let event = Event {
         metadata: ObjectMeta {
-            // The server adds what makes it unique.
-            generate_name: Some(format!("{node}.")),
+            // The server adds what makes it unique. It refuses a prefix that ends with a dot.
+            generate_name: Some(format!("{node}-")),
             namespace: Some(NAMESPACE.to_owned()),
             ..ObjectMeta::default()
         },
@@ -106,6 +106,7 @@ mod tests {
         assert_eq!((&bodies[0]["note"], &bodies[1]["note"]), (&"first".into(), &"second".into()));
         assert_eq!(bodies[0]["eventTime"], "1970-01-01T00:00:00.000000Z", "the API server wants six digits");
         assert_eq!(bodies[0]["regarding"]["uid"], "uid-n1");
+        assert_eq!(bodies[0]["metadata"]["generateName"], "n1-", "the API server refuses a dot at its end");
         assert_eq!((&bodies[0]["type"], &bodies[0]["reason"]), (&"Warning".into(), &"RolledBack".into()));
     }
 
