@@ -225,22 +225,27 @@ fn path(name: &str) -> String {
 /// quote what it read: only the place of the fault is told.
 fn parse(bytes: &[u8]) -> JournalSeen {
     let shown = path(RECORD);
-    let damaged = |error: serde_json::Error| {
-        let (line, column) = (error.line(), error.column());
-        JournalSeen::Damaged(format!("{shown} is no record of ours (line {line}, column {column})"))
+    // Without a record every file is foreign, and nothing that is kept is lost: `original` is not written twice.
+    let damaged = |fault: String| {
+        JournalSeen::Damaged(format!(
+            "{shown} {fault}: put it back from a backup, or move it away; then the agent begins anew, and keeps {DIRECTORY}/original"
+        ))
+    };
+    let unreadable = |error: serde_json::Error| {
+        damaged(format!("is no record of ours (line {}, column {})", error.line(), error.column()))
     };
     let value: serde_json::Value = match serde_json::from_slice(bytes) {
         Ok(value) => value,
-        Err(error) => return damaged(error),
+        Err(error) => return unreadable(error),
     };
     match value.get("schema").and_then(serde_json::Value::as_u64) {
-        None | Some(0) => return JournalSeen::Damaged(format!("{shown} names no schema")),
+        None | Some(0) => return damaged("names no schema".to_owned()),
         Some(schema) if schema > u64::from(SCHEMA) => {
             return JournalSeen::Newer(u32::try_from(schema).unwrap_or(u32::MAX));
         }
         Some(_) => {}
     }
-    serde_json::from_slice(bytes).map_or_else(damaged, |record| JournalSeen::Found(Box::new(record)))
+    serde_json::from_slice(bytes).map_or_else(unreadable, |record| JournalSeen::Found(Box::new(record)))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub enum FilesError {
     #[error("{0:?} is no name for a file below registry-tls")]
     BadName(String),
     /// A system call failed.
-    #[error("cannot {doing} {path}")]
+    #[error("cannot {doing} {path}{}", remedy(source))]
     Io {
         /// The verb.
         doing: &'static str,
@@ -78,6 +78,16 @@ impl FilesError {
             Self::InTheWay { .. } | Self::BadName(_) => None,
             Self::Io { source, .. } => Some(Box::new(source)),
         }
+    }
+}
+
+/// What a person can do about it, where the cause says it.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull => " (free some space on its file system)",
+        io::ErrorKind::QuotaExceeded => " (raise the quota of its file system, or free some space)",
+        io::ErrorKind::ReadOnlyFilesystem => " (its file system is mounted read-only: mount it writable)",
+        _ => "",
     }
 }
 

@@ -236,7 +236,7 @@ fn is_directory(dir: BorrowedFd<'_>, name: &str, shown: &str) -> Result<bool, Fi
 /// Reads a plain file, or says in a sentence why not.
 fn read(dir: BorrowedFd<'_>, name: &str, stat: &Stat, shown: &str) -> Result<Vec<u8>, String> {
     if let Some(what) = oddity(stat) {
-        return Err(format!("{shown} is {what}, no plain file"));
+        return Err(format!("{shown} is {what}: move it away, so that the agent can put its own there"));
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(std::io::Error::from);

@@ -163,7 +163,10 @@ fn a_directory_or_a_symlink_in_place_of_the_file_is_named_and_left() {
         let expected = format!("{PATH} is {what}: move it away, so that the agent can put its own there");
         assert_eq!(error.to_string(), expected);
         assert!(!format!("{error:?}").contains("canary"));
-        assert_eq!(bed.place.read_tree().unwrap().oddity, Some(format!("{PATH} is {what}, no plain file")));
+        assert_eq!(
+            bed.place.read_tree().unwrap().oddity,
+            Some(format!("{PATH} is {what}: move it away, so that the agent can put its own there"))
+        );
         bed.place.replace_tree(&Tree::default(), OURS).unwrap_err();
         assert!(fs::symlink_metadata(&path).is_ok());
         bed.no_leftover();
@@ -251,7 +254,8 @@ fn a_read_only_directory_is_told_and_nothing_changes() {
     mount(&["-o", "remount,bind,ro", path]);
     let error = bed.place.replace_tree(&tree(Some("new"), &[]), OURS).unwrap_err();
     assert_eq!(error.kind(), "read-only");
-    assert_eq!(error.to_string(), format!("cannot create a temporary file beside {PATH}"));
+    let remedy = "its file system is mounted read-only: mount it writable";
+    assert_eq!(error.to_string(), format!("cannot create a temporary file beside {PATH} ({remedy})"));
     assert_eq!(bed.place.read_tree().unwrap().tree, tree(Some("old"), &[]));
 }
 
