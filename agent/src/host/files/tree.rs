@@ -129,9 +129,12 @@ impl Configuration {
         super::sweep(dir.as_fd(), &self.directory)?;
         let shown = self.shown(TLS_DIR);
         match subdirectory(dir.as_fd(), TLS_DIR, &shown)? {
-            Some(tls) => super::sweep(tls.as_fd(), &shown),
-            None => Ok(()),
+            Some(tls) => super::sweep(tls.as_fd(), &shown)?,
+            None => return Ok(()),
         }
+        // Only an empty one goes: it was left by one killed before its last step.
+        rustix::fs::unlinkat(&dir, TLS_DIR, AtFlags::REMOVEDIR).unwrap_or_default();
+        Ok(())
     }
 
     fn put_hosts(&self, dir: BorrowedFd<'_>, hosts: &BTreeMap<&str, Files<'_>>) -> Result<bool, FilesError> {
@@ -158,7 +161,10 @@ impl Configuration {
             if keep.contains(host.as_str()) || !is_directory(tls.as_fd(), &host, &shown)? {
                 continue;
             }
-            super::remove_all(tls.as_fd(), &host, &format!("{shown}/{host}"))?;
+            // Renamed first: a process killed in the middle of removing it leaves what the next one sweeps.
+            let (shown, doomed) = (format!("{shown}/{host}"), super::temporary_name());
+            rustix::fs::renameat(&tls, &host, &tls, &doomed).map_err(failed("move away", &shown))?;
+            super::remove_all(tls.as_fd(), &doomed, &shown)?;
             changed = true;
         }
         if keep.is_empty() {

@@ -268,3 +268,15 @@ fn an_absolute_symlink_of_the_host_is_followed_inside_the_root() {
     bed.place.replace_tree(&tree(Some("x"), &[]), OURS).unwrap();
     assert_eq!(fs::read_to_string(bed.temp.path().join("data/k3s/registries.yaml")).unwrap(), "x");
 }
+
+#[test]
+fn what_is_left_of_tls_files_by_one_killed_while_it_removed_them_is_swept() {
+    let bed = Bed::new();
+    bed.put("registries.yaml", "x");
+    bed.put(&format!("registry-tls/{TEMPORARY}0/ca.crt"), "C");
+    bed.place.sweep().unwrap();
+    assert!(!bed.etc().join("registry-tls").exists());
+    bed.put("registry-tls/b/ca.crt", "C");
+    bed.place.sweep().unwrap();
+    assert_eq!(bed.place.read_tree().unwrap().tree, tree(Some("x"), &[("b/ca.crt", "C")]));
+}
