@@ -23,12 +23,14 @@ pub async fn diff(args: &DiffArgs) -> Result<Answer, SessionError> {
     if let Err(why) = host.installation(&Hints::of(&NodeSeen::default(), &made.policy.unit)).await? {
         return Ok(unsupported(&why));
     }
-    let refused = match &made.prepared.desired {
-        Desired::Refused(sentences) => sentences.clone(),
-        Desired::Ready(wanted) => wanted.errors.clone(),
-        Desired::None => vec!["no ConfigMap \"registries\" with a key \"registries.yaml\" in it".to_owned()],
-        Desired::Waiting(_) => Vec::new(),
-    };
+    // As `apply`: what it would refuse is refused here.
+    let mut refused = made.policy_refused;
+    match &made.prepared.desired {
+        Desired::Refused(sentences) => refused.extend(sentences.iter().cloned()),
+        Desired::Ready(wanted) => refused.extend(wanted.errors.iter().cloned()),
+        Desired::None => refused.push("no ConfigMap \"registries\" with a key \"registries.yaml\" in it".to_owned()),
+        Desired::Waiting(_) => {}
+    }
     let findings = made.prepared.findings;
     let mut text = findings_text(&findings, &refused);
     if !refused.is_empty() {
