@@ -21,6 +21,9 @@ use crate::pass::{Chain, Given, PassError, Passes};
 
 /// A pass that failed is followed by a few more, which only end what was begun.
 const ENDING_PASSES: usize = 20;
+/// Where no service is, nothing was disturbed: one more pass closes what was never written, and the rest is for the run
+/// after the fault was mended. Nobody waits meanwhile for a disk to have room.
+const ENDING_PASSES_FILES_ONLY: usize = 2;
 
 /// Runs `apply`.
 pub async fn apply(args: &ApplyArgs) -> Result<Answer, SessionError> {
@@ -67,7 +70,7 @@ async fn open(node: &NodeArgs) -> Result<(Host, crate::host::journal::Lock), Ses
 /// Passes until nothing is left to do.
 async fn run(mut passes: Passes, desired: Desired, mut policy: Policy, mut said: Said) -> Answer {
     let mut failed: Option<PassError> = None;
-    let mut left = ENDING_PASSES;
+    let mut left = if passes.host().has_service() { ENDING_PASSES } else { ENDING_PASSES_FILES_ONLY };
     loop {
         let given = Given { desired: desired.clone(), policy: &policy, node: NodeSeen::default(), gate: None };
         match passes.pass(given).await {
@@ -87,8 +90,13 @@ async fn run(mut passes: Passes, desired: Desired, mut policy: Policy, mut said:
                 policy.pause = true;
                 left -= 1;
                 let wait = passes.wait_after_failure();
+                let is_over = !passes.is_open() || left == 0;
+                if !is_over {
+                    // What is waited for must be seen while it is waited for.
+                    passes.say(&error);
+                }
                 failed.get_or_insert(error);
-                if !passes.is_open() || left == 0 {
+                if is_over {
                     break;
                 }
                 tokio::time::sleep(wait).await;

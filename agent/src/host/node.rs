@@ -215,6 +215,11 @@ impl Host {
         }
     }
 
+    /// Whether there is a service that can be restarted.
+    pub const fn has_service(&self) -> bool {
+        self.service.is_some()
+    }
+
     /// The root.
     pub const fn root(&self) -> &Root {
         &self.root
