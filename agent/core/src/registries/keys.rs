@@ -64,11 +64,22 @@ impl Level {
         }
     }
 
-    /// An unknown key as it may be shown. `{password:hunter2}`, with the space forgotten, is a single key.
+    /// An unknown key as it may be shown. `{password:hunter2}`, with the space forgotten, is a single key, and where
+    /// credentials belong `{hunter2}` is one as well: below `auth` only a word that resembles a key is shown.
     pub(super) fn shown(self, key: &str) -> String {
-        match (self, key.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))) {
-            (Self::Auth, Some(end)) => format!("{}…", &key[..end]),
-            (Self::Auth, None) | (Self::Top | Self::Mirror | Self::Config | Self::Tls, _) => key.to_owned(),
+        match self {
+            Self::Auth => {
+                let end = key.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'));
+                let word = &key[..end.unwrap_or(key.len())];
+                let is_close = self.meant(word).is_some_and(|meant| word.len() <= meant.len() + 2);
+                let is_word = is_close || Self::place_of(word).is_some();
+                match (is_word, end) {
+                    (true, None) => word.to_owned(),
+                    (true, Some(_)) => format!("{word}…"),
+                    (false, _) => "…".to_owned(),
+                }
+            }
+            Self::Top | Self::Mirror | Self::Config | Self::Tls => key.to_owned(),
         }
     }
 

@@ -298,6 +298,10 @@ mod tests {
             "configs: {a: {tls: {insecure_skip_verify: canary}}}",
             "auths: {a: {username: canary}}",
             "configs: {a: {auth: {username: u, password:canary}}}",
+            "configs: {a: {auth: {canary: x}}}",
+            "configs: {a: {auth: {canary:x}}}",
+            "configs: {a: {auth: {canary}}}",
+            "configs: {a: {auth: {canary-identity-token: }}}",
         ] {
             let errors = parse(text).expect_err("it is wrong");
             for error in errors {
