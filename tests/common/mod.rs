@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test crate compiles this anew and uses its own part")]
 
+pub mod agent;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
