@@ -309,6 +309,39 @@ fn drift_that_was_loaded_costs_a_turn() {
 }
 
 #[test]
+fn killed_after_any_step_of_a_drift_restore_only_the_proven_file_is_put_back() {
+    for dies_after in 0..40 {
+        let mut world = managed();
+        world.disk = tree(&second());
+        world.restart_by_hand();
+        world.pass_time(MINUTE);
+        let died = die_once(&mut world, dies_after);
+        // Somebody writes while nobody watches, too.
+        if died && dies_after % 2 == 1 {
+            world.disk = text("mirrors: {}\n");
+        }
+        for _ in 0..200 {
+            let plan = world.pass(None);
+            assert_ne!(plan.phase, Phase::Stuck, "dies after {dies_after}: {}", world.told());
+            let original = world.original.clone().unwrap();
+            assert_ne!(world.disk, original, "dies after {dies_after}: {}", world.told());
+            if let Wake::After(time) = plan.wake {
+                world.pass_time(time.min(Duration::from_secs(1)));
+            }
+        }
+        let plan = world.settle(Duration::from_secs(3600));
+        assert_eq!(plan.phase, Phase::Current, "dies after {dies_after}: {}: {}", plan.reason, world.told());
+        assert_eq!((&world.disk, world.loaded()), (&tree(&first()), Some(&first())), "dies after {dies_after}");
+        world.assert_at_rest();
+        if !died {
+            assert!(dies_after > 3, "the restore had only {dies_after} steps");
+            return;
+        }
+    }
+    panic!("the restore never ended");
+}
+
+#[test]
 fn drift_is_only_reported_if_the_policy_says_so() {
     let mut world = managed();
     world.policy.drift = Drift::Report;

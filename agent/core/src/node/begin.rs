@@ -22,7 +22,7 @@ pub(crate) fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect
     intent.file_hosts = wanted.file_hosts.clone();
     let record = cured(case, &mut intent);
     let case = &Case { record: &record, ..*case };
-    let mut plan = Plan::resting(Phase::Applying, format!("replacing the file ({effect}); not preflighted"));
+    let mut plan = Plan::resting(Phase::Applying, String::new());
     plan.steps = keep_before(case);
     let Service::Unit(_) = &case.host.service else {
         // No runtime to disturb: written and done, within the same pass.

@@ -117,6 +117,11 @@ pub(crate) fn undone(case: &Case<'_>, intent: &Intent) -> Plan {
     plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
     plan.failed = (phase == Phase::RolledBack).then(|| intent.goal.revision().to_owned());
     plan.counted = (phase == Phase::RolledBack).then_some(Counted::RolledBack);
+    if matches!(intent.goal, Goal::Drift(_)) && phase == Phase::Pending {
+        // The proven tree lies there again: a writer who is always faster than the proof must not be fought for ever.
+        remember(&mut record.restores, clock.wall, RESTORES);
+        plan.counted = Some(Counted::DriftRestored);
+    }
     plan.steps = clear(case);
     if phase == Phase::RolledBack
         && let Some(applied) = successor(case, intent, &record, model)

@@ -336,7 +336,14 @@ pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Pla
         rest.look = Depth::Full;
         return rest;
     }
-    begin(case, wanted, goal, effect, turn)
+    let doing = match goal {
+        // Who wrote it is known only now: the write below makes the file ours again.
+        Goal::Drift(_) => format!("{why}: putting the last proven one back ({effect})"),
+        Goal::Apply(_) | Goal::Heal(_) => format!("replacing the file ({effect}); not preflighted"),
+    };
+    let mut plan = begin(case, wanted, goal, effect, turn);
+    plan.reason = doing;
+    plan
 }
 
 /// The unit loops on a file that k3s or containerd cannot take.

@@ -78,10 +78,6 @@ fn not_there(case: &Case<'_>, intent: &Intent) -> Plan {
         // Writing the last proven tree needs no turn, and doing it twice is doing it once.
         return waiting(case, intent, "replacing the file".into(), vec![Step::Replace(tree)], Wake::Now);
     }
-    if is_torn(case, intent) {
-        let why = "the agent was stopped while it replaced the files, or they were changed meanwhile";
-        return give_up(case, intent, Verdict::Interrupted(why.into()));
-    }
     let who = case.host.disk.writer.as_ref().map_or_else(String::new, |writer| format!(" by {writer}"));
     let not_restarted = match &case.host.service {
         Service::None => true,
@@ -93,17 +89,6 @@ fn not_there(case: &Case<'_>, intent: &Intent) -> Plan {
         return undo::give_up(case, intent, Verdict::Interrupted(why));
     }
     undo::give_up(case, intent, Verdict::Inconclusive(format!("the file was changed{who} while its proof was awaited")))
-}
-
-/// The process that was to replace the files is gone and nothing has loaded them: most likely it died between two of
-/// them, since TLS files and `registries.yaml` are several renames. That says nothing against the goal.
-fn is_torn(case: &Case<'_>, intent: &Intent) -> bool {
-    match &case.host.service {
-        Service::None => true,
-        Service::Unit(unit) => {
-            intent.restart && case.seen.held.is_none() && unit.invocation == intent.invocation_before
-        }
-    }
 }
 
 /// The tree of the goal, if it can still be had: a heal and a drift restore write the last proven one.
