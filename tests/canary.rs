@@ -93,7 +93,7 @@ fn docker(auths: &str) -> String {
 }
 
 fn pem(label: &str, content: &str) -> String {
-    let der = [&[0x30, u8::try_from(content.len()).unwrap()], content.as_bytes()].concat();
+    let der = [&[0x30, u8::try_from(content.len()).expect("it is short")], content.as_bytes()].concat();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----", STANDARD.encode(der))
 }
 

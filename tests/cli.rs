@@ -1,6 +1,8 @@
 //! The commands as a person runs them, on a directory that stands for a node: what they say, how they end, what they
 //! leave behind.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 mod common;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! A pass that dies after any step, and a process that is killed at any moment: the next one goes on from what it sees,
 //! and the end is always the same.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 mod common;
 
 use std::cell::Cell;
