@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use agent_core::digest::Key;
 use agent_core::inputs::NAMESPACE;
+use agent_core::node::annotations::NodeSeen;
+use agent_core::node::discovery::Hints;
 use agent_core::node::journal::Record;
 use agent_core::node::plan::{Depth, Desired, Kept, Wake};
 use agent_core::node::turn::{Turn, TurnSource};
@@ -123,12 +125,12 @@ async fn live(bed: &Bed, wish: Wish, left: &Cell<usize>, tear: Tear) -> bool {
     let (desired, policy) = match wish {
         Wish::Apply => {
             let inputs = session::read_inputs(&bed.inputs()).unwrap();
-            let made = session::make(&host, &key, &inputs, NAMESPACE, None).await.unwrap();
+            let made = session::make(&host, &key, &inputs, NAMESPACE, &NodeSeen::default(), None).await.unwrap();
             (made.prepared.desired, made.policy)
         }
         Wish::Restore => (Desired::None, Policy { mode: Mode::Restore, ..Policy::default() }),
     };
-    let seen = host.observe(Depth::Steady, "", &clock().unwrap()).await.unwrap().unwrap();
+    let seen = host.observe(Depth::Steady, &Hints::default(), &clock().unwrap()).await.unwrap().unwrap();
     let passes = Passes::new(host, key, TurnSource::Local);
     for _ in 0..ROUNDS {
         let given = Given { desired: desired.clone(), policy: &policy, node: Default::default(), gate: None };

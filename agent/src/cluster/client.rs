@@ -244,6 +244,9 @@ mod tests {
         let (reader, writer) = std::io::pipe().unwrap();
         let text = collected(reader);
         let mut lossy = Lossy::start(Format::Text, writer).unwrap();
+        // With one subscriber alone, tracing asks the thread that meets a line first, for all; and that may be another
+        // test's, which has none.
+        let _second = tracing::Dispatch::new(subscriber(&lossy, "off").unwrap());
         let _guard = tracing::subscriber::set_default(subscriber(&lossy, "trace,kube_client=trace").unwrap());
 
         let secret = json!({"type": "Opaque", "metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": CANARY}},

@@ -259,7 +259,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_that_says_it_already_is_not_written() {
         let (fake, counts, cluster) = given();
-        fake.put(NODE, node(&json!({"other": "1", "k3s-registry-agent/failed": "old"})));
+        let applied = "kubectl.kubernetes.io/last-applied-configuration";
+        fake.put(NODE, node(&json!({"other": "1", "k3s-registry-agent/failed": "old", applied: "large"})));
         let seen = read_node(&cluster, "n1").await.unwrap();
         assert_eq!(
             seen.ready,
@@ -273,9 +274,10 @@ mod tests {
             panic!("it had to be written")
         };
         let written = fake.object(NODE)["metadata"]["annotations"].clone();
+        assert!(!after.seen.annotations.contains_key(applied), "it is not kept in memory");
         assert_eq!(
             written,
-            json!({"other": "1", "k3s-registry-agent/phase": "Pending", "k3s-registry-agent/reason": "why",
+            json!({"other": "1", applied: "large", "k3s-registry-agent/phase": "Pending", "k3s-registry-agent/reason": "why",
                    "k3s-registry-agent/since": "1970-01-01T00:00:00Z", "k3s-registry-agent/wanted": "r/1"})
         );
         assert_eq!(tell(&cluster, "n1", &told(Phase::Pending), &after).await, Ok(Telling::Unchanged));

@@ -328,7 +328,7 @@ mod tests {
 
     fn secret(password: &str) -> serde_json::Value {
         json!({"metadata": {"annotations": {
-                    "k3s-registry-agent/host": "a.example",
+                    "k3s-registry-agent/host": "a.example", "backup.example/copy": password,
                     "kubectl.kubernetes.io/last-applied-configuration": format!("{{\"data\":\"{password}\"}}")},
                 "managedFields": [{"manager": "kubectl"}]},
             "type": "Opaque", "data": {"password": password}})
@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(inputs.objects[0].data["registries.yaml"].expose(), b"mirrors: {}");
         assert_eq!(inputs.objects[0].data["ca.crt"].expose(), &[0, 1]);
         assert_eq!(inputs.objects[1].data["password"].expose(), b"canary");
-        assert_eq!(inputs.objects[1].annotations.len(), 1, "kubectl's copy of the data is gone");
+        assert_eq!(inputs.objects[1].annotations.len(), 1, "copies of the data are gone");
         assert_eq!(inputs.objects[1].id.uid, "uid-one");
         assert!(!format!("{inputs:?}").contains("Y2FuYXJ5"));
 

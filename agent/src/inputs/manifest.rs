@@ -330,6 +330,10 @@ fn entries(value: Value, field: &str, is_base64: bool) -> Result<BTreeMap<String
         Value::Map(map) => map
             .into_iter()
             .map(|(key, value)| match value {
+                // Not shown: where a colon or a space is missing, the value has become part of the key.
+                _ if !is_key(&key) => {
+                    Err(format!("a key under {field} has other characters than letters, digits, - _ ."))
+                }
                 Value::Null => Ok((key, Secret::default())),
                 Value::Text(text) if is_base64 => match decode(text.expose()) {
                     Some(bytes) => Ok((key, bytes)),
@@ -343,10 +347,66 @@ fn entries(value: Value, field: &str, is_base64: bool) -> Result<BTreeMap<String
     }
 }
 
+/// What the API server takes for a key of `data`.
+fn is_key(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
 fn plain(field: &str) -> &'static str {
     if field == "binaryData" { "data" } else { "stringData" }
 }
 
 fn not_a_text(field: &str, key: &str) -> String {
+    let key = if key.split('/').all(is_key) { key } else { "…" };
     format!("{field}.{key} is not a text: put it in quotes")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_cut_or_damaged_manifest_never_shows_a_value(
+            password in "[A-Za-z]{3}canary[A-Za-z]{3}",
+            shape in 0_usize..4,
+            at in any::<prop::sample::Index>(),
+            is_cut in any::<bool>(),
+        ) {
+            let mut text = [
+                format!("apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\nstringData:\n  user: \"u\"\n  pass: {password}\ndata:\n  a: Zm9v\n"),
+                format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\ndata: {{a: Zm9v, pass: {password}!}}\n---\nkind: x\n"),
+                format!("{{\"apiVersion\":\"v1\",\"kind\":\"Secret\",\"metadata\":{{\"name\":\"s\"}},\"data\":{{\"a\":\"{password}\"}}}}"),
+                format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: s}}\ndata:\n  registries.yaml: |\n    configs:\n      a:\n        auth: {{password: {password}}}\n"),
+            ][shape].clone();
+            let at = at.index(text.len());
+            if is_cut {
+                text.truncate(at);
+            } else {
+                text.remove(at);
+            }
+            for file in ["a.yaml", "a.json"] {
+                let manifest = parse(file, &Secret::new(text.clone().into_bytes()));
+                let shown = format!("{manifest:?}");
+                prop_assert!(!shown.contains("canary"), "{shown}");
+            }
+        }
+
+        #[test]
+        fn any_bytes_give_objects_or_sentences_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let manifest = parse("a.yaml", &Secret::new(bytes));
+            prop_assert!(manifest.unreadable.iter().all(|sentence| sentence.starts_with("a.yaml")));
+        }
+
+        #[test]
+        fn base64_decodes_to_what_was_encoded_however_it_is_wrapped(bytes in prop::collection::vec(any::<u8>(), 0..100), width in 1_usize..80) {
+            let packed = base64::engine::general_purpose::STANDARD.encode(&bytes);
+            let wrapped: Vec<&str> = packed.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+            prop_assert_eq!(decode(&wrapped.join("\r\n")), Some(Secret::new(bytes)));
+        }
+    }
 }
