@@ -65,8 +65,14 @@ pub(crate) fn keep_before(case: &Case<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let disk = &case.host.disk.tree;
     // As long as nothing of ours was proven here, what lies here is an administrator's, also if it was written after a
-    // first attempt that failed. Only absence may be a rung of ours.
-    let is_theirs = case.record.applied.is_none() && case.record.intent.is_none() && !disk.is_absent();
+    // first attempt that failed. Only absence may be a rung of ours. A record may be lost, and the trees still be there:
+    // a last proven one that is not the one from before us is ours.
+    let (previous, original) = (&case.host.previous, &case.host.original);
+    let is_readable = original.as_ref().is_none_or(|tree| judge::model_of(tree).is_ok());
+    let is_ours =
+        previous.as_ref().is_some_and(|tree| original.as_ref() != Some(tree) && (is_readable || !tree.is_absent()));
+    let is_never_proven = case.record.applied.is_none() && !is_ours;
+    let is_theirs = is_never_proven && case.record.intent.is_none() && !disk.is_absent();
     if !case.host.original.as_ref().is_some_and(|kept| !is_theirs || kept == disk) {
         steps.push(Step::Keep(Kept::Original, disk.clone()));
     }
