@@ -34,13 +34,13 @@ const SOCKET: &str = "--runtime-endpoint=unix:///run/k3s/containerd/containerd.s
 
 /// Asks all four at once; each has its own short deadline.
 pub async fn evidence(root: &Root, commands: &Commands, installation: &Installation) -> Evidence {
-    let (containerd, kubelet, etcd, supervisor) = tokio::join!(
+    let (containerd, kubelet, (etcd, leader), supervisor) = tokio::join!(
         containerd(root, commands, installation),
         kubelet("127.0.0.1:10248"),
         async {
             match installation.has_etcd {
                 true => etcd("127.0.0.1:2381").await,
-                false => Answer::NotApplicable,
+                false => (Answer::NotApplicable, Answer::NotApplicable),
             }
         },
         async {
@@ -54,6 +54,7 @@ pub async fn evidence(root: &Root, commands: &Commands, installation: &Installat
         (Check::Containerd, containerd),
         (Check::Kubelet, kubelet),
         (Check::Etcd, etcd),
+        (Check::EtcdLeader, leader),
         (Check::Supervisor, supervisor),
     ])
 }
@@ -88,17 +89,20 @@ async fn kubelet(address: &str) -> Answer {
     }
 }
 
-async fn etcd(address: &str) -> Answer {
-    match get(address, "/health").await {
-        Ok((200, _)) => {}
-        Ok((status, _)) => return Answer::Failed(format!("etcd answers {status}")),
-        Err(error) => return Answer::Failed(format!("etcd does not answer on {address}: {error}")),
-    }
-    match get(address, "/metrics").await {
+/// Whether the member is healthy, and whether it sees a leader: without one nothing can be concluded about a file.
+async fn etcd(address: &str) -> (Answer, Answer) {
+    let health = match get(address, "/health").await {
+        Ok((200, _)) => Answer::Passed,
+        Ok((status, _)) => Answer::Failed(format!("etcd answers {status}")),
+        Err(error) => Answer::Failed(format!("etcd does not answer on {address}: {error}")),
+    };
+    // A member that does not answer at all tells nothing about a leader.
+    let leader = match get(address, "/metrics").await {
         Ok((200, text)) => member(&text),
         Ok((status, _)) => Answer::Unknown(format!("etcd's metrics answer {status}")),
         Err(error) => Answer::Unknown(format!("etcd's metrics do not answer: {error}")),
-    }
+    };
+    (health, leader)
 }
 
 /// What etcd's metrics say of its place in the cluster.

@@ -73,8 +73,12 @@ fn started(seen: &mut UnitSeen, root: &Root, pid: u32, clock: &Clock) {
     let stat = root.read(&format!("/proc/{pid}/stat"), 4096).ok().flatten();
     let Some(started) = stat.and_then(|stat| start_time(&String::from_utf8_lossy(&stat))) else { return };
     seen.main_started = Some(started);
-    let age = clock.boot.saturating_sub(started);
-    seen.main_started_wall = jiff::SignedDuration::try_from(age).ok().and_then(|age| clock.wall.checked_sub(age).ok());
+    if seen.main_started_wall.is_none() {
+        // OpenRC writes no time down. Where the clock was set since the start, this one is wrong, and costs a restart.
+        let age = clock.boot.saturating_sub(started);
+        seen.main_started_wall =
+            jiff::SignedDuration::try_from(age).ok().and_then(|age| clock.wall.checked_sub(age).ok());
+    }
 }
 
 /// Field 22 of `/proc/PID/stat`; the second field, the name in parentheses, may hold blanks and parentheses.

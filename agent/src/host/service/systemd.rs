@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use agent_core::node::observed::Clock;
 use agent_core::node::observed::UnitSeen;
 
+use jiff::Timestamp;
+
 use super::Service;
 use super::TIMEOUT;
 use super::last_lines;
@@ -37,7 +39,7 @@ impl Systemd {
     /// Runs a program of the host.
     pub(crate) async fn run(&self, name: &str, args: &[&str]) -> Result<String, CommandError> {
         let program = find(&self.root, name, &HOST_BIN)?;
-        let what = Invocation { program: &program, args, env: &[], timeout: TIMEOUT };
+        let what = Invocation { program: &program, args, env: &[("TZ", "UTC")], timeout: TIMEOUT };
         Ok(String::from_utf8_lossy(&self.commands.run(&what).await?.stdout).into_owned())
     }
 
@@ -48,8 +50,12 @@ impl Systemd {
 
 impl Service for Systemd {
     async fn show(&self, unit: &str, clock: &Clock) -> Result<UnitSeen, CommandError> {
-        let properties = "--property=ActiveState,SubState,InvocationID,NRestarts,MainPID,Job";
-        let text = self.systemctl(&["show", unit, properties]).await?;
+        let properties = "--property=ActiveState,SubState,InvocationID,NRestarts,MainPID,Job,ExecMainStartTimestamp";
+        let text = match self.systemctl(&["show", unit, properties, "--timestamp=us+utc"]).await {
+            // Older than systemd 248: whole seconds, in the time zone that it is told.
+            Err(CommandError::Failed { .. }) => self.systemctl(&["show", unit, properties]).await?,
+            other => other?,
+        };
         let (mut seen, pid) = parse(&text);
         if let Some(pid) = pid {
             super::started(&mut seen, &self.root, pid, clock);
@@ -79,11 +85,20 @@ fn parse(text: &str) -> (UnitSeen, Option<u32>) {
         sub_state: value("SubState").to_owned(),
         invocation: value("InvocationID").to_owned(),
         restarts: value("NRestarts").parse().unwrap_or_default(),
+        main_started_wall: timestamp(value("ExecMainStartTimestamp")),
         // `Job=1234`, or `Job=0` or no line at all where there is none.
         job_pending: !matches!(value("Job"), "" | "0"),
         ..UnitSeen::default()
     };
     (seen, value("MainPID").parse().ok().filter(|pid| *pid != 0))
+}
+
+/// Reads `Thu 2026-08-20 10:00:00.123456 UTC` or `Thu 2026-08-20 10:00:00 UTC`. systemd wrote the time of the start down when it
+/// was, from the clock that file times are of; one worked out now would be wrong where the clock was set since.
+fn timestamp(text: &str) -> Option<Timestamp> {
+    let (_, time) = text.split_once(' ')?;
+    let (day, time) = time.strip_suffix(" UTC")?.split_once(' ')?;
+    format!("{day}T{time}Z").parse().ok()
 }
 
 #[cfg(test)]
@@ -94,8 +109,13 @@ mod tests {
 
     #[test]
     fn a_unit_is_read_by_property() {
-        let (seen, pid) =
-            parse("ActiveState=activating\nSubState=start\nInvocationID=ab\nNRestarts=3\nMainPID=17\nJob=9\n");
+        let (seen, pid) = parse(
+            "ActiveState=activating\nSubState=start\nInvocationID=ab\nNRestarts=3\nMainPID=17\nJob=9\n\
+             ExecMainStartTimestamp=Thu 2026-08-20 10:00:00.123456 UTC\n",
+        );
+        assert_eq!(seen.main_started_wall, "2026-08-20T10:00:00.123456Z".parse().ok());
+        assert_eq!(timestamp("Thu 2026-08-20 10:00:00 UTC"), "2026-08-20T10:00:00Z".parse().ok());
+        assert_eq!((timestamp(""), timestamp("n/a"), timestamp("Thu 2026-08-20 10:00:00 CEST")), (None, None, None));
         assert_eq!((seen.active_state.as_str(), seen.sub_state.as_str()), ("activating", "start"));
         assert_eq!((seen.invocation.as_str(), seen.restarts, seen.job_pending, pid), ("ab", 3, true, Some(17)));
         let (seen, pid) = parse("ActiveState=inactive\nMainPID=0\n");
