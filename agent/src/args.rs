@@ -26,7 +26,7 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or nothing to do
-  1  a fault: the message says what was being done to what
+  1  a fault, or not reached (paused, outside a window, undone): the last lines say which
   2  input refused: nothing was written, the message says what to do
   3  the file is written, a restart is needed and was not done (--service none)";
 
