@@ -10,4 +10,5 @@ pub mod inputs;
 pub mod logging;
 pub mod metrics;
 pub mod pass;
+pub mod random;
 pub mod tally;

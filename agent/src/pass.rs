@@ -93,11 +93,6 @@ impl Passes {
         &self.key
     }
 
-    /// The phase said on an earlier Node object, so that `since` does not start anew with the process.
-    pub fn continue_from(&mut self, phase: Phase, reason: String, since: Timestamp) {
-        self.told.get_or_insert((phase, reason, since));
-    }
-
     /// Whether an intent is open: a process that is asked to end waits for it.
     pub fn is_open(&self) -> bool {
         matches!(self.host.record(), Ok(JournalSeen::Found(record)) if record.intent.is_some())
@@ -143,7 +138,7 @@ impl Passes {
             source: self.source,
             held: self.held.clone(),
             gate,
-            dice: crate::host::dice(),
+            dice: crate::random::dice(),
         };
         Ok(plan(&seen, policy))
     }
@@ -174,7 +169,7 @@ impl Passes {
     /// How long to wait after a failing pass. Jitter keeps nodes that failed together apart.
     pub fn wait_after_failure(&self) -> Duration {
         let doubled = FIRST_WAIT.saturating_mul(1 << self.failures.saturating_sub(1).min(8)).min(LONGEST_WAIT);
-        let jitter = u32::from_str_radix(&crate::host::dice(), 16).unwrap_or_default() % 250;
+        let jitter = u32::from_str_radix(&crate::random::dice(), 16).unwrap_or_default() % 250;
         doubled + doubled.mul_f64(f64::from(jitter) / 1000.0)
     }
 

@@ -217,7 +217,10 @@ impl Backoff {
         let full = Duration::from_millis(800).saturating_mul(1 << self.failures.min(6)).min(Duration::from_secs(30));
         self.failures = self.failures.saturating_add(1);
         // Without randomness the full wait does as well.
-        let random = getrandom::u32().unwrap_or(0);
+        let mut bytes = [0; 4];
+        // Without randomness there is no jitter, and nothing breaks.
+        let _ = crate::random::fill(&mut bytes);
+        let random = u32::from_ne_bytes(bytes);
         full - full.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
     }
 

@@ -25,6 +25,7 @@ use super::files::Like;
 use super::files::Temporary;
 use super::files::failed;
 use super::root::Root;
+use crate::random;
 
 /// The journal's directory, as the host names it.
 pub const DIRECTORY: &str = "/var/lib/k3s-registry-agent";
@@ -155,7 +156,7 @@ impl Journal {
             return if key.expose().len() == 32 { Ok(key) } else { Err(JournalError::Key) };
         }
         let mut bytes = vec![0_u8; 32];
-        getrandom::fill(&mut bytes).map_err(|error| JournalError::Random(io::Error::other(error.to_string())))?;
+        random::fill(&mut bytes).map_err(JournalError::Random)?;
         let key = Secret::new(bytes);
         files::replace(self.dir.as_fd(), KEY, &shown, key.expose(), OURS)?;
         Ok(key)

@@ -15,11 +15,3 @@ pub mod service;
 pub mod watch;
 
 pub use node::{Host, HostError, ServiceChoice};
-
-/// Eight random hex digits: the number of an ask, and a source of jitter.
-pub fn dice() -> String {
-    let mut bytes = [0; 4];
-    // Without randomness the same number would be drawn twice, which whoever grants refuses; nothing breaks.
-    let _ = getrandom::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -196,8 +196,7 @@ impl Host {
                 bytes.copy_from_slice(kept.expose().get(..32).ok_or(JournalError::Key)?);
             }
             None => {
-                let drawn = getrandom::fill(&mut bytes);
-                drawn.map_err(|error| JournalError::Random(io::Error::other(error.to_string())))?;
+                crate::random::fill(&mut bytes).map_err(JournalError::Random)?;
             }
         }
         Ok(Key::new(bytes))

@@ -346,6 +346,6 @@ pub(crate) fn remove_all(dir: BorrowedFd<'_>, name: &str, shown: &str) -> Result
 fn temporary_name() -> String {
     let mut random = [0_u8; 8];
     // Without randomness the name only has to be unique; O_EXCL finds out if it is not.
-    getrandom::fill(&mut random).unwrap_or_default();
+    crate::random::fill(&mut random).unwrap_or_default();
     format!("{TEMPORARY}{:016x}", u64::from_le_bytes(random))
 }
