@@ -386,6 +386,16 @@ impl Loop {
             told.reason = agent_core::node::annotations::sentence(&format!("{suffix}; {}", told.reason));
         }
         let Some((node, cluster)) = self.sources.own_node().zip(self.sources.cluster.as_ref()) else { return };
+        if self.settled.is_none() && told.phase == Phase::Pending {
+            // A process that has just been started knows nothing yet: what the Node says stands until it does.
+            return;
+        }
+        if node.seen.ours("phase") == Some(told.phase.as_str())
+            && let Some(since) = node.seen.ours("since").and_then(|since| since.parse().ok())
+        {
+            // Another process of ours said it first.
+            told.since = since;
+        }
         if let Err(error) = self.write(&told, &node, &cluster.cluster).await {
             warn!(%error, "node not told");
         }
