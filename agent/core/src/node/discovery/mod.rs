@@ -137,7 +137,12 @@ fn choose<'a>(candidates: &'a [Candidate], override_unit: &str) -> Result<&'a Ca
     let wanted = override_unit.trim_end_matches(".service");
     let named = |candidate: &&Candidate| candidate.unit.id.trim_end_matches(".service") == wanted;
     let found: Vec<_> = match wanted {
-        "" => candidates.iter().filter(|candidate| candidate.unit.is_used()).collect(),
+        "" => {
+            let used: Vec<_> = candidates.iter().filter(|candidate| candidate.unit.is_used()).collect();
+            // Both may be enabled after a server was made an agent; the file is for the one that runs.
+            let running: Vec<_> = used.iter().copied().filter(|candidate| candidate.unit.is_running()).collect();
+            if running.len() == 1 { running } else { used }
+        }
         _ => candidates.iter().filter(named).collect(),
     };
     match found.as_slice() {

@@ -59,13 +59,15 @@ pub fn env_file(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The configuration file that a unit reads; what is in its `.d` (`config.yaml.d/*.yaml`) comes after it.
+/// The configuration file that a unit reads; what is in its `.d` (`config.yaml.d/*.yaml`) comes after it. k3s looks for
+/// it by itself before it reads its flags, and asks the variable first.
 pub fn config_path(candidate: &Candidate) -> String {
     let program = candidate.unit.program().unwrap_or(Program::K3s);
-    let flags = flags(&candidate.unit.exec);
     let variable = format!("{}_CONFIG_FILE", program.to_string().to_uppercase());
-    let flag = flags.get("config").or_else(|| flags.get("c")).cloned();
-    flag.or_else(|| candidate.env.get(&variable).cloned())
+    let named = candidate.env.get(&variable).filter(|path| !path.is_empty()).cloned();
+    let flags = flags(&candidate.unit.exec);
+    named
+        .or_else(|| flags.get("config").or_else(|| flags.get("c")).cloned())
         .unwrap_or_else(|| format!("/etc/rancher/{program}/config.yaml"))
 }
 

@@ -135,6 +135,35 @@ fn none_and_two_units_are_refused_and_the_policy_decides() {
 }
 
 #[test]
+fn of_two_enabled_units_the_one_that_runs_counts() {
+    let choose = |first: &str, second: &str| {
+        let with = |id: &str, role: &str, state: &str| {
+            let mut candidate = candidate(id, &[role]);
+            candidate.unit.active_state = state.to_owned();
+            candidate.unit.file_state = "enabled".to_owned();
+            candidate
+        };
+        let candidates = vec![with("k3s", "server", first), with("k3s-agent", "agent", second)];
+        decide(&Facts { candidates, node_args: None }, "").map(|found| found.unit).map_err(|why| why.0)
+    };
+    assert_eq!(choose("active", "inactive").unwrap(), "k3s.service");
+    assert_eq!(choose("failed", "activating").unwrap(), "k3s-agent.service");
+    for (first, second) in [("active", "activating"), ("inactive", "failed"), ("inactive", "inactive")] {
+        assert!(choose(first, second).unwrap_err().contains("k3s.service and k3s-agent.service"), "{first} {second}");
+    }
+}
+
+#[test]
+fn the_variable_names_the_configuration_and_beats_the_flag() {
+    let mut named = candidate("k3s", &["server", "--config", "/flag.yaml"]);
+    assert_eq!(config_path(&named), "/flag.yaml");
+    named.env = env_file("K3S_CONFIG_FILE=\n");
+    assert_eq!(config_path(&named), "/flag.yaml");
+    named.env = env_file("K3S_CONFIG_FILE=/variable.yaml\nRKE2_CONFIG_FILE=/other.yaml\n");
+    assert_eq!(config_path(&named), "/variable.yaml");
+}
+
+#[test]
 fn an_agent_learns_of_the_embedded_registry_from_what_k3s_wrote() {
     let mut agent = candidate("k3s-agent", &["agent"]);
     agent.data.certs_d = vec!["127.0.0.1:5000".to_owned()];

@@ -50,6 +50,11 @@ impl Unit {
         }
     }
 
+    /// Whether it runs, or tries to.
+    pub fn is_running(&self) -> bool {
+        !matches!(self.active_state.as_str(), "" | "inactive" | "failed")
+    }
+
     /// Whether it runs, tries to, or will at the next boot.
     pub fn is_used(&self) -> bool {
         self.role().is_some()
