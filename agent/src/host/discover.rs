@@ -7,6 +7,7 @@ use agent_core::node::discovery::Facts;
 use agent_core::node::discovery::Unit;
 use agent_core::node::discovery::config_path;
 use agent_core::node::discovery::env_file;
+use agent_core::node::discovery::is_plain;
 use agent_core::node::discovery::settings;
 use agent_core::secret::Secret;
 
@@ -39,8 +40,10 @@ fn candidate(root: &Root, unit: Unit, node_args: Option<&[String]>) -> std::io::
             candidate.config.push((path, Secret::new(text)));
         }
     }
-    // A file that is no YAML is told by the core; until then there is no data directory to look into.
-    if let Ok(settings) = settings(&candidate, node_args) {
+    // A file that is no YAML, or a path that leads elsewhere, is refused by the core: there is nothing to look into.
+    if let Ok(settings) = settings(&candidate, node_args)
+        && is_plain(&settings.data_dir)
+    {
         candidate.data = runtime::data(root, &settings.data_dir)?;
     }
     Ok(candidate)

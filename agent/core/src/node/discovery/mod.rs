@@ -178,8 +178,11 @@ fn supported(settings: &Settings, data: &Data, program: Program) -> Result<(), U
     if settings.disable_agent {
         return no("k3s runs with --disable-agent, so that no containerd reads registries.yaml: exclude the node");
     }
+    if !is_plain(&settings.data_dir) {
+        return no("--data-dir is not an absolute path without `.` and `..`: name the directory in full");
+    }
     if let Some(path) = &settings.registries_path
-        && !(path.starts_with("/etc/rancher/") && path.split('/').all(|part| part != ".."))
+        && !(path.starts_with("/etc/rancher/") && is_plain(path))
     {
         return no(format!("--private-registry names {path}, which is outside /etc/rancher: move the file there"));
     }
@@ -195,6 +198,11 @@ fn supported(settings: &Settings, data: &Data, program: Program) -> Result<(), U
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether a path leads where it says.
+pub fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && path.split('/').all(|part| !matches!(part, "." | ".."))
 }
 
 fn has_mirrors(config: &[u8]) -> bool {

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::Candidate;
 use super::default_data;
 use crate::node::observed::Program;
 use crate::secret::Secret;
+use crate::yaml::{self, Content, NodeId, Resolved, Tree, resolve};
 
 /// Variables that discovery looks at. Others, the cluster's token among them, are never kept.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 9] = [
     "K3S_DATA_DIR",
     "K3S_CONFIG_FILE",
     "K3S_SNAPSHOTTER",
@@ -18,7 +17,11 @@ const VARIABLES: [&str; 7] = [
     "RKE2_CONFIG_FILE",
     "RKE2_SNAPSHOTTER",
     "K3S_ROOTLESS",
+    "K3S_DATASTORE_ENDPOINT",
+    "RKE2_DATASTORE_ENDPOINT",
 ];
+/// How deep a value is looked for in lists and aliases, which may lie within themselves.
+const DEEPEST: usize = 8;
 
 /// What discovery wants to know of the flags. A datastore's address holds a password: only that there is one is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,7 +58,12 @@ pub fn env_file(text: &str) -> BTreeMap<String, String> {
     assignments
         .filter_map(|line| line.split_once('='))
         .filter(|(key, _)| VARIABLES.contains(&key.trim()))
-        .map(|(key, value)| (key.trim().to_owned(), value.trim().trim_matches(['"', '\'']).to_owned()))
+        .map(|(key, value)| {
+            let (key, value) = (key.trim(), value.trim().trim_matches(['"', '\'']));
+            // It holds a password.
+            let is_datastore = key.ends_with("_DATASTORE_ENDPOINT") && !value.is_empty();
+            (key.to_owned(), if is_datastore { "given" } else { value }.to_owned())
+        })
         .collect()
 }
 
@@ -66,9 +74,7 @@ pub fn config_path(candidate: &Candidate) -> String {
     let variable = format!("{}_CONFIG_FILE", program.to_string().to_uppercase());
     let named = candidate.env.get(&variable).filter(|path| !path.is_empty()).cloned();
     let flags = flags(&candidate.unit.exec);
-    named
-        .or_else(|| flags.get("config").or_else(|| flags.get("c")).cloned())
-        .unwrap_or_else(|| format!("/etc/rancher/{program}/config.yaml"))
+    named.or_else(|| flags.get("config").cloned()).unwrap_or_else(|| format!("/etc/rancher/{program}/config.yaml"))
 }
 
 /// Settles what is in force. An `Err` names the file that is no YAML.
@@ -76,7 +82,13 @@ pub fn settings(candidate: &Candidate, node_args: Option<&[String]>) -> Result<S
     let program = candidate.unit.program().unwrap_or(Program::K3s);
     let mut all = BTreeMap::new();
     let prefix = program.to_string().to_uppercase();
-    for (name, flag) in [("DATA_DIR", "data-dir"), ("SNAPSHOTTER", "snapshotter"), ("ROOTLESS", "rootless")] {
+    let variables = [
+        ("DATA_DIR", "data-dir"),
+        ("SNAPSHOTTER", "snapshotter"),
+        ("ROOTLESS", "rootless"),
+        ("DATASTORE_ENDPOINT", "datastore-endpoint"),
+    ];
+    for (name, flag) in variables {
         if let Some(value) = candidate.env.get(&format!("{prefix}_{name}")) {
             all.insert(flag.to_owned(), value.clone());
         }
@@ -85,11 +97,12 @@ pub fn settings(candidate: &Candidate, node_args: Option<&[String]>) -> Result<S
     all.extend(flags(&candidate.unit.exec));
     // The process tells its arguments with the files merged in: what it says is what is in force.
     all.extend(flags(node_args.unwrap_or_default()));
-    let on =
-        |flag: &str| all.get(flag).is_some_and(|value| matches!(value.as_str(), "true" | "1" | "t" | "T" | "TRUE"));
+    let on = |flag: &str| {
+        all.get(flag).is_some_and(|value| matches!(value.as_str(), "true" | "1" | "t" | "T" | "TRUE" | "True"))
+    };
     let text = |flag: &str| all.get(flag).filter(|value| !value.is_empty()).cloned();
     Ok(Settings {
-        data_dir: text("data-dir").or_else(|| text("d")).unwrap_or_else(|| default_data(program)),
+        data_dir: text("data-dir").map_or_else(|| default_data(program), |path| path.trim_end_matches('/').to_owned()),
         registries_path: text("private-registry"),
         disable_default_endpoint: on("disable-default-registry-endpoint"),
         embedded_registry: on("embedded-registry"),
@@ -104,33 +117,56 @@ pub fn settings(candidate: &Candidate, node_args: Option<&[String]>) -> Result<S
     })
 }
 
-/// Merges the files as k3s does: a later file's key replaces an earlier one's, `key+` adds to it. Of a list the last
-/// item counts for a flag that takes one value.
+/// Merges the files as k3s does: a later file's key replaces an earlier one's, `key+` adds to it. Of a list, and of a
+/// key that is given twice, the last item counts for a flag that takes one value.
 fn merged(files: &[(String, Secret<String>)]) -> Result<BTreeMap<String, String>, String> {
     let mut all = BTreeMap::new();
     for (path, text) in files {
-        let text = text.expose();
-        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            continue;
-        }
-        let value: BTreeMap<String, Value> = serde_saphyr::from_str(text).map_err(|_| path.clone())?;
-        for (key, value) in value {
-            let last = match value {
-                Value::Array(mut items) => items.pop(),
-                one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
-                    Some(one)
+        let tree = yaml::parse(text.expose().as_bytes()).map_err(|_| path.clone())?;
+        let Some(root) = tree.root() else { continue };
+        let pairs = match &tree.node(root).content {
+            Content::Mapping(pairs) => pairs,
+            Content::Scalar(scalar) if resolve(scalar) == Resolved::Null => continue,
+            Content::Scalar(_) | Content::Sequence(_) | Content::Alias(_) => return Err(path.clone()),
+        };
+        for (key, value) in pairs {
+            let Content::Scalar(key) = &tree.node(*key).content else { continue };
+            let value = last_text(&tree, *value, 0).unwrap_or_default();
+            match key.text.strip_suffix('+') {
+                Some(_) if value.is_empty() => {}
+                added => {
+                    all.insert(long(added.unwrap_or(&key.text)).to_owned(), value);
                 }
-            };
-            let text = match last {
-                Some(Value::String(text)) => text,
-                Some(Value::Bool(on)) => on.to_string(),
-                Some(Value::Number(number)) => number.to_string(),
-                Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => String::new(),
-            };
-            all.insert(key.trim_end_matches('+').to_owned(), text);
+            }
         }
     }
     Ok(all)
+}
+
+/// A scalar as k3s makes an argument of it, or the last one of a list.
+fn last_text(tree: &Tree, id: NodeId, depth: usize) -> Option<String> {
+    if depth > DEEPEST {
+        return None;
+    }
+    match &tree.node(id).content {
+        Content::Alias(of) => last_text(tree, *of, depth + 1),
+        Content::Sequence(items) => last_text(tree, *items.last()?, depth + 1),
+        Content::Mapping(_) => None,
+        Content::Scalar(scalar) => Some(match resolve(scalar) {
+            Resolved::Bool { value, is_old: _ } => value.to_string(),
+            Resolved::Null => String::new(),
+            Resolved::Text | Resolved::Binary(_) | Resolved::Contradiction | Resolved::Doubtful => scalar.text.clone(),
+        }),
+    }
+}
+
+/// The long name of a flag.
+fn long(flag: &str) -> &str {
+    match flag {
+        "d" => "data-dir",
+        "c" => "config",
+        other => other,
+    }
 }
 
 /// The flags of a command line: `--flag=value`, `--flag value`, `--flag`.
@@ -156,7 +192,7 @@ fn flags(args: &[String]) -> BTreeMap<String, String> {
             },
             None => (flag, args.next_if(|next| !next.starts_with("--")).cloned().unwrap_or_else(|| "true".to_owned())),
         };
-        all.insert(flag.to_owned(), value);
+        all.insert(long(flag).to_owned(), value);
     }
     all
 }

@@ -82,6 +82,43 @@ fn a_later_file_replaces_and_a_flag_beats_the_files() {
 }
 
 #[test]
+fn a_file_is_read_as_k3s_reads_it() {
+    let read = |text: &str| one(with_config(&[("/etc/rancher/k3s/config.yaml", text)]));
+    assert!(read("disable-default-registry-endpoint: yes\n").unwrap().disable_default_endpoint);
+    assert!(read("x: &x on\ndisable-default-registry-endpoint: *x\n").unwrap().disable_default_endpoint);
+    assert!(read("disable-default-registry-endpoint: \"True\"\n").unwrap().disable_default_endpoint);
+    assert!(!read("disable-default-registry-endpoint: off\n").unwrap().disable_default_endpoint);
+    assert_eq!(read("data-dir: /a\ndata-dir: /b\n").unwrap().data_dir, "/b", "a doubled key is no fault");
+    assert_eq!(read("node-label: [a=b]\nnode-label: [c=d]\n1: x\n").unwrap().data_dir, "/var/lib/rancher/k3s");
+    assert!(read("snapshotter: [native, stargz]\n").unwrap().stargz);
+    for nothing in ["", "# nothing\n", "---\n", "~\n"] {
+        read(nothing).unwrap();
+    }
+    let Unsupported(why) = read("- canary\n").unwrap_err();
+    assert!(why.contains("config.yaml") && !why.contains("canary"), "{why}");
+    let files = [("config.yaml", "snapshotter: stargz\n"), ("config.yaml.d/1.yaml", "snapshotter+:\n")];
+    assert!(one(with_config(&files)).unwrap().stargz, "nothing is added");
+}
+
+#[test]
+fn a_short_flag_is_the_long_one() {
+    let mut flagged = with_config(&[("config.yaml", "data-dir: /file\n")]);
+    flagged.unit.exec.extend(["-d".to_owned(), "/line".to_owned()]);
+    assert_eq!(one(flagged).unwrap().data_dir, "/line");
+    assert_eq!(one(with_config(&[("config.yaml", "d: /file\n")])).unwrap().data_dir, "/file");
+}
+
+#[test]
+fn a_data_directory_is_one_plain_path() {
+    let of = |path: &str| one(candidate("k3s", &["server", "--data-dir", path]));
+    assert_eq!(of("/srv/k3s//").unwrap().data_dir, "/srv/k3s");
+    for path in ["/srv/../etc", "data", "/srv/./k3s", "/"] {
+        let Unsupported(why) = of(path).unwrap_err();
+        assert!(why.contains("--data-dir") && why.contains(": "), "{path}: {why}");
+    }
+}
+
+#[test]
 fn an_environment_file_gives_what_is_looked_at_and_never_a_token() {
     let text = "# x\nK3S_TOKEN=canary\nK3S_DATA_DIR='/srv/k3s'\nK3S_CONFIG_FILE=\"/etc/k.yaml\"\n";
     let mut with = candidate("k3s", &["server"]);
@@ -191,6 +228,11 @@ fn etcd_runs_on_a_server_with_its_own_datastore() {
     assert!(!with(&["agent"]));
     assert!(!with(&["server", "--disable-etcd"]));
     assert!(!with(&["server", "--datastore-endpoint=mysql://canary"]));
+    let mut external = candidate("k3s", &["server"]);
+    external.data.has_etcd = true;
+    external.env = env_file("K3S_DATASTORE_ENDPOINT=mysql://canary\n");
+    assert!(!format!("{external:?}").contains("canary") && !format!("{:?}", external.env).contains("canary"));
+    assert!(!one(external).unwrap().has_etcd);
 }
 
 #[test]
