@@ -9,6 +9,7 @@ use agent_core::node::discovery::config_path;
 use agent_core::node::discovery::env_file;
 use agent_core::node::discovery::is_plain;
 use agent_core::node::discovery::settings;
+use agent_core::node::observed::Program;
 use agent_core::secret::Secret;
 
 use super::root::Root;
@@ -44,7 +45,7 @@ fn candidate(root: &Root, unit: Unit, node_args: Option<&[String]>) -> std::io::
     if let Ok(settings) = settings(&candidate, node_args)
         && is_plain(&settings.data_dir)
     {
-        candidate.data = runtime::data(root, &settings.data_dir)?;
+        candidate.data = runtime::data(root, candidate.unit.program().unwrap_or(Program::K3s), &settings.data_dir)?;
     }
     Ok(candidate)
 }

@@ -17,6 +17,7 @@ use super::observed::Installation;
 use super::observed::Program;
 use super::observed::Role;
 use super::observed::Unsupported;
+use crate::runtime::hosts_toml::header;
 use crate::secret::Secret;
 
 /// What was found out about one unit that may be the node's k3s.
@@ -40,8 +41,8 @@ pub struct Data {
     pub has_containerd: bool,
     /// `agent/etc/containerd/certs.d` exists.
     pub has_certs_d: bool,
-    /// Names in `certs.d`.
-    pub certs_d: Vec<String>,
+    /// Names in `certs.d` for which [`is_embedded`] holds.
+    pub embedded: Vec<String>,
     /// `config.toml`; it holds passwords.
     pub config_toml: Option<Secret<Vec<u8>>>,
     /// A template of the user's: path and text.
@@ -100,10 +101,13 @@ pub fn decide(facts: &Facts, override_unit: &str) -> Result<Installation, Unsupp
         Program::K3s => settings.supervisor_port.as_deref().unwrap_or("6443"),
         Program::Rke2 => "9345",
     };
-    // On an agent the flag is the server's: that it is on shows only in what k3s wrote here.
-    let addresses = [format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
-    let written = addresses.iter().find(|address| candidate.data.certs_d.contains(address)).cloned();
-    let embedded = written.or_else(|| settings.embedded_registry.then(|| addresses[0].clone()));
+    let stands = candidate.data.embedded.first().cloned();
+    let embedded = match role {
+        // What stands there may be left from the start before.
+        Role::Server => settings.embedded_registry.then(|| stands.unwrap_or_else(|| format!("127.0.0.1:{port}"))),
+        // The flag is the server's: that it is on shows only in what k3s wrote here.
+        Role::Agent => stands,
+    };
     let server = role == Role::Server;
     Ok(Installation {
         program,
@@ -208,6 +212,21 @@ pub fn is_plain(path: &str) -> bool {
 fn has_mirrors(config: &[u8]) -> bool {
     let table = |line: &str| line.trim_start().starts_with('[') && line.contains("registry.mirrors");
     String::from_utf8_lossy(config).lines().any(table)
+}
+
+/// Whether a file of certs.d is the one that k3s makes for its embedded registry: a loopback address, k3s's own header,
+/// and the certificate that only that registry is asked with.
+pub fn is_embedded(program: Program, name: &str, hosts_toml: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(hosts_toml);
+    may_be_embedded(name)
+        && text.starts_with(&header(program))
+        && text.contains(&format!("/client-{program}-controller.crt\""))
+}
+
+/// Whether a name in certs.d is worth a look for [`is_embedded`].
+pub fn may_be_embedded(name: &str) -> bool {
+    let port = name.strip_prefix("127.0.0.1:").or_else(|| name.strip_prefix("[::1]:"));
+    port.is_some_and(|port| port.parse::<u16>().is_ok())
 }
 
 /// A template brings the auth tables with the base template, or writes them itself.
