@@ -115,6 +115,7 @@ fn installation(disable_default_endpoint: bool, embedded_registry: Option<String
         program: Program::K3s,
         role: Role::Agent,
         unit: String::new(),
+        executable: String::new(),
         registries_path: "/etc/rancher/k3s/registries.yaml".to_owned(),
         data_dir: "/var/lib/rancher/k3s".to_owned(),
         disable_default_endpoint,

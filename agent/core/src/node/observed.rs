@@ -41,6 +41,8 @@ pub struct Installation {
     pub role: Role,
     /// The unit to restart: `k3s.service`, `k3s-agent.service`, or the OpenRC service's name; empty without a service.
     pub unit: String,
+    /// The program that the unit starts (`/usr/local/bin/k3s`); empty without a service.
+    pub executable: String,
     /// The file that k3s reads, as the host names it (`/etc/rancher/k3s/registries.yaml`).
     pub registries_path: String,
     /// `--data-dir`, as the host names it (`/var/lib/rancher/k3s`).

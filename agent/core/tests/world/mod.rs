@@ -180,6 +180,7 @@ impl World {
             program: Program::K3s,
             role: self.role,
             unit: if self.service { "k3s-agent.service".into() } else { String::new() },
+            executable: "/usr/local/bin/k3s".into(),
             registries_path: "/etc/rancher/k3s/registries.yaml".into(),
             data_dir: "/var/lib/rancher/k3s".into(),
             disable_default_endpoint: false,

@@ -58,6 +58,7 @@ fn defaults_follow_program_and_role() {
     assert_eq!((agent.program, agent.role), (Program::Rke2, Role::Agent));
     assert_eq!(agent.registries_path, "/etc/rancher/rke2/registries.yaml");
     assert_eq!(agent.data_dir, "/var/lib/rancher/rke2");
+    assert_eq!((server.executable.as_str(), without_service().executable.as_str()), ("/usr/local/bin/k3s", ""));
     assert_eq!(without_service().unit, "");
 }
 
