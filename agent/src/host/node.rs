@@ -330,6 +330,11 @@ impl Host {
             Ok(installation) => installation,
             Err(why) => return Ok(Err(why)),
         };
+        // These reads, and those of the journal, block the one thread. They are bounded in size, from the node's own disk,
+        // and nothing that has a deadline on this thread counts in milliseconds. `block_in_place` panics on a runtime of
+        // one thread, and `spawn_blocking` would want what it reads to outlive `self`, and a thread with its own stack and
+        // heap in a small memory. While the disk hangs, neither would let a pass go on: it waits for the same bytes; and
+        // `/livez` that is silent then is no lie. The guard runs outside of this process.
         let disk = self.configuration().read_tree()?;
         let (previous, original) = match &self.journal {
             Some(journal) => (journal.kept(journal::Kept::Previous)?, journal.kept(journal::Kept::Original)?),
