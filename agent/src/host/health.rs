@@ -65,7 +65,9 @@ async fn containerd(root: &Root, commands: &Commands, installation: &Installatio
         Program::K3s => {
             let bins = ["/usr/local/bin/k3s", "/usr/bin/k3s", "/opt/bin/k3s", "/run/current-system/sw/bin/k3s"];
             let unpacked = format!("{data}/data/current/bin/k3s");
-            (bins.into_iter().map(str::to_owned).chain([unpacked]).collect(), &["crictl"])
+            // The unit's own first: another k3s on the host may be of another version.
+            let own = Some(installation.executable.clone()).filter(|path| !path.is_empty());
+            (own.into_iter().chain(bins.map(str::to_owned)).chain([unpacked]).collect(), &["crictl"])
         }
         Program::Rke2 => (vec![format!("{data}/bin/crictl")], &[]),
     };
@@ -73,6 +75,7 @@ async fn containerd(root: &Root, commands: &Commands, installation: &Installatio
         return Answer::Unknown(format!("the host has no {}", places[0]));
     };
     let args = [first, &["--timeout=5s", SOCKET, "version"]].concat();
+    // k3s finds what it unpacked, and crictl.yaml, by it; else it unpacks itself anew into the usual directory.
     let what = Invocation { program, args: &args, env: &[("K3S_DATA_DIR", data)], timeout: CRICTL };
     match commands.ask(&what).await {
         Ok(output) if output.code == Some(0) => Answer::Passed,
@@ -175,6 +178,9 @@ async fn request(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, pa
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use agent_core::node::discovery::without_service;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -190,6 +196,36 @@ mod tests {
             }
         };
         tokio::select! { answer = ask(address) => answer, () = serve => unreachable!() }
+    }
+
+    /// A host with a k3s that is this script.
+    fn host(path: &str, script: &str) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut file = std::fs::OpenOptions::new();
+        let mut file = file.write(true).create(true).mode(0o755).open(path).unwrap();
+        std::io::Write::write_all(&mut file, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+        temp
+    }
+
+    async fn asked(temp: &tempfile::TempDir, installation: &Installation) -> Answer {
+        containerd(&Root::open(temp.path()).unwrap(), &Commands::scripted(temp.path()), installation).await
+    }
+
+    #[tokio::test]
+    async fn crictl_is_that_of_the_k3s_that_the_unit_starts_and_knows_its_data_directory() {
+        let script = "[ \"$K3S_DATA_DIR $1 $4\" = \"/srv/k3s crictl version\" ]";
+        let temp = host("/opt/own/k3s", script);
+        let mut installation = Installation { data_dir: "/srv/k3s".into(), ..without_service() };
+        assert!(matches!(asked(&temp, &installation).await, Answer::Unknown(_)));
+        installation.executable = "/opt/own/k3s".into();
+        assert_eq!(asked(&temp, &installation).await, Answer::Passed);
+        installation.data_dir = "/other".into();
+        assert_eq!(asked(&temp, &installation).await, Answer::Failed("containerd does not answer crictl".to_owned()));
+        // One that was replaced on the disk is looked for where k3s usually is.
+        let usual = host("/usr/local/bin/k3s", "exit 0");
+        assert_eq!(asked(&usual, &installation).await, Answer::Passed);
     }
 
     #[tokio::test]
@@ -209,6 +245,19 @@ mod tests {
         assert!(matches!(member(&with(0, 0)), Answer::Failed(_)));
         assert!(matches!(member(&with(1, 1)), Answer::Failed(_)));
         assert!(matches!(member(""), Answer::Unknown(_)));
+    }
+
+    #[tokio::test]
+    async fn only_an_etcd_member_is_asked_for_its_leader() {
+        let temp = tempfile::tempdir().unwrap();
+        let (root, commands) = (Root::open(temp.path()).unwrap(), Commands::scripted(temp.path()));
+        let agent = without_service();
+        let seen = evidence(&root, &commands, &agent).await;
+        assert_eq!((&seen[&Check::Etcd], &seen[&Check::EtcdLeader]), (&Answer::NotApplicable, &Answer::NotApplicable));
+        let server = Installation { role: Role::Server, has_etcd: true, ..agent };
+        let seen = evidence(&root, &commands, &server).await;
+        assert_ne!(seen[&Check::Etcd], Answer::NotApplicable);
+        assert_ne!(seen[&Check::EtcdLeader], Answer::NotApplicable);
     }
 
     #[tokio::test]
