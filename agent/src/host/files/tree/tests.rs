@@ -220,9 +220,7 @@ fn leftovers_of_a_killed_process_are_swept_and_nothing_else() {
 
 #[test]
 fn a_full_disk_leaves_the_old_file_and_no_temporary_one() {
-    if !nix::unistd::geteuid().is_root() {
-        return; // Only root may mount.
-    }
+    assert!(nix::unistd::geteuid().is_root(), "run the tests as root: only root may mount");
     let bed = Bed::new();
     fs::create_dir_all(bed.etc()).unwrap();
     mount(&["-t", "tmpfs", "-o", "size=16k", "none", bed.etc().to_str().unwrap()]);
@@ -242,9 +240,7 @@ fn a_full_disk_leaves_the_old_file_and_no_temporary_one() {
 
 #[test]
 fn a_read_only_directory_is_told_and_nothing_changes() {
-    if !nix::unistd::geteuid().is_root() {
-        return; // Only root may mount.
-    }
+    assert!(nix::unistd::geteuid().is_root(), "run the tests as root: only root may mount");
     let bed = Bed::new();
     bed.place.replace_tree(&tree(Some("old"), &[]), OURS).unwrap();
     let etc = bed.etc();
