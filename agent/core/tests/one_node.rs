@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 
 use agent_core::node::annotations::Phase;
-use agent_core::node::evidence::Check;
+use agent_core::node::evidence::{Answer, Check};
 use agent_core::node::observed::Role;
 use agent_core::node::plan::{Desired, Wake};
 use agent_core::node::turn::TurnSource;
@@ -253,6 +253,22 @@ fn a_node_rebooted_in_the_middle_boots_on_the_proven_file() {
         assert_eq!(world.loaded(), Some(&second()));
         world.assert_at_rest();
     }
+}
+
+#[test]
+fn a_member_of_etcd_without_a_vote_explains_a_missing_proof_in_its_own_words() {
+    let mut world = managed();
+    world.role = Role::Server;
+    let why = "this etcd member is a learner and has no vote";
+    world.etcd_leader = Some(Answer::Failed(why.into()));
+    world.wants("r2", &second());
+    until(&mut world, |world| world.record.as_ref().unwrap().intent.is_some());
+    world.start_takes = Duration::from_secs(10_000);
+    until(&mut world, |world| world.disk == tree(&first()));
+    world.start_takes = Duration::from_secs(2);
+    until(&mut world, |world| world.record.as_ref().unwrap().intent.is_none());
+    let inconclusive = world.record.as_ref().unwrap().inconclusive.clone();
+    assert_eq!(inconclusive.map(|seen| seen.why).as_deref(), Some(why), "{}", world.told());
 }
 
 #[test]

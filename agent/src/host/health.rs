@@ -29,18 +29,25 @@ use super::root::Root;
 
 const LIMIT: Duration = Duration::from_secs(3);
 const CRICTL: Duration = Duration::from_secs(8);
+const ETCD: &str = "127.0.0.1:2381";
 const LONGEST: u64 = 4 << 20;
 const SOCKET: &str = "--runtime-endpoint=unix:///run/k3s/containerd/containerd.sock";
 
-/// Asks all four at once; each has its own short deadline.
+/// Asks all of them at once; each has its own short deadline.
 pub async fn evidence(root: &Root, commands: &Commands, installation: &Installation) -> Evidence {
-    let (containerd, kubelet, (etcd, leader), supervisor) = tokio::join!(
+    let (containerd, kubelet, etcd, leader, supervisor) = tokio::join!(
         containerd(root, commands, installation),
         kubelet("127.0.0.1:10248"),
         async {
             match installation.has_etcd {
-                true => etcd("127.0.0.1:2381").await,
-                false => (Answer::NotApplicable, Answer::NotApplicable),
+                true => etcd(ETCD).await,
+                false => Answer::NotApplicable,
+            }
+        },
+        async {
+            match installation.has_etcd {
+                true => etcd_leader(ETCD).await,
+                false => Answer::NotApplicable,
             }
         },
         async {
@@ -92,20 +99,28 @@ async fn kubelet(address: &str) -> Answer {
     }
 }
 
-/// Whether the member is healthy, and whether it sees a leader: without one nothing can be concluded about a file.
-async fn etcd(address: &str) -> (Answer, Answer) {
-    let health = match get(address, "/health").await {
-        Ok((200, _)) => Answer::Passed,
+async fn etcd(address: &str) -> Answer {
+    match get(address, "/health").await {
+        Ok((200, body)) if says_healthy(&body) => Answer::Passed,
+        Ok((200, _)) => Answer::Failed("etcd says that it is not healthy".to_owned()),
         Ok((status, _)) => Answer::Failed(format!("etcd answers {status}")),
         Err(error) => Answer::Failed(format!("etcd does not answer on {address}: {error}")),
-    };
-    // A member that does not answer at all tells nothing about a leader.
-    let leader = match get(address, "/metrics").await {
+    }
+}
+
+/// `{"health":"true","reason":""}`.
+fn says_healthy(body: &str) -> bool {
+    let answer: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    answer.is_some_and(|answer| answer["health"] == "true" || answer["health"] == true)
+}
+
+/// A member that does not answer may have a leader or not: that is unknown, and [`Check::Etcd`] has failed by then.
+async fn etcd_leader(address: &str) -> Answer {
+    match get(address, "/metrics").await {
         Ok((200, text)) => member(&text),
         Ok((status, _)) => Answer::Unknown(format!("etcd's metrics answer {status}")),
         Err(error) => Answer::Unknown(format!("etcd's metrics do not answer: {error}")),
-    };
-    (health, leader)
+    }
 }
 
 /// What etcd's metrics say of its place in the cluster.
@@ -117,7 +132,9 @@ fn member(metrics: &str) -> Answer {
     match (value("etcd_server_has_leader"), value("etcd_server_is_learner")) {
         (None, _) => Answer::Unknown("etcd does not say whether it has a leader".to_owned()),
         (Some(leader), _) if leader < 1.0 => Answer::Failed("etcd has no leader".to_owned()),
-        (Some(_), Some(learner)) if learner >= 1.0 => Answer::Failed("etcd is a learner still".to_owned()),
+        (Some(_), Some(learner)) if learner >= 1.0 => {
+            Answer::Failed("this etcd member is a learner and has no vote".to_owned())
+        }
         (Some(_), _) => Answer::Passed,
     }
 }
@@ -237,13 +254,37 @@ mod tests {
         assert!(matches!(kubelet("127.0.0.1:1").await, Answer::Failed(_)));
     }
 
+    #[tokio::test]
+    async fn an_etcd_that_answers_health_passes_whatever_its_metrics_say() {
+        let ask = async |address: String| etcd(&address).await;
+        assert_eq!(
+            answering("HTTP/1.1 200 OK\r\n\r\n{\"health\":\"true\",\"reason\":\"\"}", ask).await,
+            Answer::Passed
+        );
+        let ill = Answer::Failed("etcd says that it is not healthy".to_owned());
+        assert_eq!(answering("HTTP/1.1 200 OK\r\n\r\n{\"health\":\"false\"}", ask).await, ill);
+        let failed = Answer::Failed("etcd answers 503".to_owned());
+        assert_eq!(answering("HTTP/1.1 503 x\r\n\r\n{\"health\":\"false\"}", ask).await, failed);
+        assert!(matches!(etcd("127.0.0.1:1").await, Answer::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn metrics_that_do_not_answer_leave_the_leader_unknown() {
+        let ask = async |address: String| etcd_leader(&address).await;
+        let led = "HTTP/1.1 200 OK\r\n\r\netcd_server_has_leader 1\netcd_server_is_learner 0\n";
+        assert_eq!(answering(led, ask).await, Answer::Passed);
+        assert!(matches!(answering("HTTP/1.1 404 x\r\n\r\n", ask).await, Answer::Unknown(_)));
+        assert!(matches!(etcd_leader("127.0.0.1:1").await, Answer::Unknown(_)));
+    }
+
     #[test]
-    fn etcd_without_a_leader_or_as_a_learner_fails() {
+    fn etcd_without_a_leader_fails_and_a_learner_is_named() {
         let with =
             |leader, learner| format!("# x\netcd_server_has_leader {leader}\netcd_server_is_learner {learner}\n");
         assert_eq!(member(&with(1, 0)), Answer::Passed);
-        assert!(matches!(member(&with(0, 0)), Answer::Failed(_)));
-        assert!(matches!(member(&with(1, 1)), Answer::Failed(_)));
+        assert_eq!(member(&with(0, 0)), Answer::Failed("etcd has no leader".to_owned()));
+        let Answer::Failed(why) = member(&with(1, 1)) else { panic!("a learner has no vote") };
+        assert!(why.contains("learner"), "{why}");
         assert!(matches!(member(""), Answer::Unknown(_)));
     }
 

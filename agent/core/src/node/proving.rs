@@ -174,16 +174,11 @@ fn explained(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<String
     if case.host.log.waits_for_server && !unit.is_active() {
         return Some("the supervisor does not answer".into());
     }
-    if case.host.installation.role == Role::Server
-        && case.host.evidence.as_ref().and_then(|evidence| evidence.get(&Check::EtcdLeader)).is_some_and(is_no)
-    {
-        return Some("etcd has no leader".into());
+    // A member without a leader, or one that does not vote yet, says which.
+    match case.host.evidence.as_ref().and_then(|evidence| evidence.get(&Check::EtcdLeader)) {
+        Some(Answer::Failed(why)) if case.host.installation.role == Role::Server => Some(why.clone()),
+        Some(Answer::Failed(_) | Answer::Passed | Answer::Unknown(_) | Answer::NotApplicable) | None => None,
     }
-    None
-}
-
-const fn is_no(answer: &Answer) -> bool {
-    matches!(answer, Answer::Failed(_))
 }
 
 fn wait(case: &Case<'_>, intent: &Intent, standing: &Standing) -> Plan {

@@ -64,13 +64,14 @@ impl World {
     fn evidence(&self) -> Evidence {
         let answer = |holds: bool| if holds { Answer::Passed } else { Answer::Failed("does not answer".into()) };
         let server = self.role == Role::Server;
-        [
+        let mut evidence = Evidence::from([
             (Check::Containerd, answer(self.is_up())),
             (Check::Kubelet, answer(self.is_up())),
             (Check::Supervisor, if server { Answer::NotApplicable } else { answer(!self.supervisor_away) }),
             (Check::Etcd, if server { answer(self.is_up()) } else { Answer::NotApplicable }),
-        ]
-        .into()
+        ]);
+        evidence.extend(self.etcd_leader.clone().map(|leader| (Check::EtcdLeader, leader)));
+        evidence
     }
 
     /// One pass. With `Some(n)` the process dies after n steps of it.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use agent_core::digest::Key;
 use agent_core::node::annotations::{NodeSeen, Phase};
+use agent_core::node::evidence::Answer;
 use agent_core::node::journal::Record;
 use agent_core::node::observed::{Clock, Installation, LogSigns, Program, Role, RuntimeFiles};
 use agent_core::node::plan::{Depth, Desired, Wanted};
@@ -50,6 +51,8 @@ pub struct World {
     pub service: bool,
     pub source: TurnSource,
     pub supervisor_away: bool,
+    /// What a server's etcd says of its leader, where the member is asked.
+    pub etcd_leader: Option<Answer>,
     pub gate: Option<String>,
     /// How long a start takes.
     pub start_takes: Duration,
@@ -109,6 +112,7 @@ impl World {
             service: true,
             source: TurnSource::Local,
             supervisor_away: false,
+            etcd_leader: None,
             gate: None,
             start_takes: Duration::from_secs(2),
             armed: None,
