@@ -365,7 +365,7 @@ impl Host {
         seen: &mut HostSeen,
     ) -> Result<(), HostError> {
         let name = seen.installation.unit.clone();
-        let mut unit = serving.backend.show(&name, clock).await?;
+        let mut unit = serving.backend.show(&name).await?;
         unit.version = runtime::version(&self.root, &seen.installation.data_dir);
         self.remember_invocation(&unit.invocation);
         seen.runtime = runtime::runtime_files(&self.root, &seen.installation.data_dir).map_err(HostError::Read)?;

@@ -6,7 +6,6 @@ mod systemd;
 use std::future::Future;
 use std::time::Duration;
 
-use agent_core::node::observed::Clock;
 use agent_core::node::observed::UnitSeen;
 
 pub use self::openrc::OpenRc;
@@ -22,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What is done with the service that runs k3s.
 pub trait Service {
     /// What it is doing.
-    fn show(&self, unit: &str, clock: &Clock) -> impl Future<Output = Result<UnitSeen, CommandError>> + Send;
+    fn show(&self, unit: &str) -> impl Future<Output = Result<UnitSeen, CommandError>> + Send;
     /// Orders a restart and does not wait for it: with `TimeoutStartSec=0` it may never end.
     fn restart(&self, unit: &str) -> impl Future<Output = Result<(), CommandError>> + Send;
     /// The last lines of the log of this invocation, oldest first.
@@ -39,10 +38,10 @@ pub enum Backend {
 }
 
 impl Service for Backend {
-    async fn show(&self, unit: &str, clock: &Clock) -> Result<UnitSeen, CommandError> {
+    async fn show(&self, unit: &str) -> Result<UnitSeen, CommandError> {
         match self {
-            Self::Systemd(service) => service.show(unit, clock).await,
-            Self::OpenRc(service) => service.show(unit, clock).await,
+            Self::Systemd(service) => service.show(unit).await,
+            Self::OpenRc(service) => service.show(unit).await,
         }
     }
 
@@ -68,17 +67,10 @@ pub(crate) fn last_lines(text: &[u8]) -> Vec<String> {
     lines[lines.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
-/// Fills in when the main process started, from its own `/proc` entry.
-fn started(seen: &mut UnitSeen, root: &Root, pid: u32, clock: &Clock) {
-    let stat = root.read(&format!("/proc/{pid}/stat"), 4096).ok().flatten();
-    let Some(started) = stat.and_then(|stat| start_time(&String::from_utf8_lossy(&stat))) else { return };
-    seen.main_started = Some(started);
-    if seen.main_started_wall.is_none() {
-        // OpenRC writes no time down. Where the clock was set since the start, this one is wrong, and costs a restart.
-        let age = clock.boot.saturating_sub(started);
-        seen.main_started_wall =
-            jiff::SignedDuration::try_from(age).ok().and_then(|age| clock.wall.checked_sub(age).ok());
-    }
+/// When a process started on the boot-time clock, from its own `/proc` entry.
+fn started(root: &Root, pid: u32) -> Option<Duration> {
+    let stat = root.read(&format!("/proc/{pid}/stat"), 4096).ok().flatten()?;
+    start_time(&String::from_utf8_lossy(&stat))
 }
 
 /// Field 22 of `/proc/PID/stat`; the second field, the name in parentheses, may hold blanks and parentheses.

@@ -1,6 +1,5 @@
 //! OpenRC: `rc-service` and the log file of supervise-daemon. It has no invocations, no jobs and no guard.
 
-use agent_core::node::observed::Clock;
 use agent_core::node::observed::UnitSeen;
 
 use super::Service;
@@ -28,7 +27,7 @@ impl OpenRc {
 }
 
 impl Service for OpenRc {
-    async fn show(&self, unit: &str, clock: &Clock) -> Result<UnitSeen, CommandError> {
+    async fn show(&self, unit: &str) -> Result<UnitSeen, CommandError> {
         let program = find(&self.root, "rc-service", &HOST_BIN)?;
         let what = Invocation { program: &program, args: &[unit, "status"], env: &[], timeout: TIMEOUT };
         // The exit code is the state's; the text names it.
@@ -36,7 +35,8 @@ impl Service for OpenRc {
         let mut seen = parse(&String::from_utf8_lossy(&output.stdout));
         let pid = self.root.read(&format!("/run/{unit}.pid"), 32).ok().flatten();
         if let Some(pid) = pid.and_then(|pid| String::from_utf8_lossy(&pid).trim().parse().ok()) {
-            super::started(&mut seen, &self.root, pid, clock);
+            // OpenRC writes no wall-clock time down, and none that is computed compares with file times.
+            seen.main_started = super::started(&self.root, pid);
             // Process and moment of its start stand for an invocation.
             seen.invocation = format!("{pid}@{}", seen.main_started.unwrap_or_default().as_millis());
         }
