@@ -204,6 +204,22 @@ fn a_wall_clock_that_was_set_on_after_a_start_by_hand_costs_no_restart() {
 }
 
 #[test]
+fn a_wall_clock_that_was_set_on_in_a_start_makes_no_proof_of_an_older_config_toml() {
+    let mut world = managed();
+    world.exec_type = true;
+    world.start_takes = Duration::from_secs(60);
+    world.wants("r2", &second());
+    let before = world.restarts;
+    until(&mut world, |world| world.restarts > before);
+    world.wall_set = SignedDuration::from_hours(24);
+    world.pass_time(Duration::from_secs(5));
+    let plan = world.pass(None);
+    assert!(plan.reason.contains("has not written config.toml"), "{}", plan.reason);
+    let plan = world.settle(HOUR);
+    assert_eq!((plan.phase, world.restarts), (Phase::Current, before + 1), "{}", world.told());
+}
+
+#[test]
 fn a_crash_between_a_quiet_rewrite_and_its_record_is_no_foreign_edit() {
     let mut world = managed();
     let same = text(

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::evidence::{Answer, Check};
 use jiff::SignedDuration;
 
+use super::evidence::{Answer, Check};
 use super::observed::{Clock, Installation, RuntimeFiles, Service, UnitSeen};
 use super::plan::Case;
 use crate::registries::effect::{self, Effect, Loaded};
@@ -208,19 +208,20 @@ pub(crate) fn has_written(case: &Case<'_>, unit: &UnitSeen) -> bool {
     let (Some(modified), Some(started)) = (case.host.runtime.config_modified, unit.main_started_wall) else {
         return false;
     };
-    // The start is reckoned back from the wall clock of now. If that was set on meanwhile, the file is as much older.
-    let set_on = case.record.intent.as_ref().map_or(SignedDuration::ZERO, |intent| set_on(case, &intent.began));
-    started.checked_sub(set_on).is_ok_and(|started| modified >= started)
+    // Both were written down as they happened, from one clock, and stay when it is set. Only if it was set back between
+    // the two is the file as much older.
+    let set_back = case.record.intent.as_ref().map_or(SignedDuration::ZERO, |intent| set_back(case, &intent.began));
+    started.checked_sub(set_back).is_ok_and(|started| modified >= started)
 }
 
-/// How far the wall clock was set on since that moment of this boot.
-fn set_on(case: &Case<'_>, since: &Clock) -> SignedDuration {
+/// How far the wall clock was set back since that moment of this boot.
+fn set_back(case: &Case<'_>, since: &Clock) -> SignedDuration {
     let now = &case.seen.clock;
     if since.boot_id != now.boot_id {
         return SignedDuration::ZERO;
     }
     let passed = SignedDuration::try_from(now.boot.saturating_sub(since.boot)).unwrap_or(SignedDuration::MAX);
-    now.wall.duration_since(since.wall).saturating_sub(passed).max(SignedDuration::ZERO)
+    passed.saturating_sub(now.wall.duration_since(since.wall)).max(SignedDuration::ZERO)
 }
 
 /// Whether the runtime holds what lies there.

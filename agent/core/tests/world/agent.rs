@@ -27,7 +27,7 @@ impl World {
             invocation: format!("invocation-{}", self.invocation),
             restarts: self.crashes,
             main_started: Some(self.started),
-            main_started_wall: Some(self.wall_at(self.started)),
+            main_started_wall: Some(self.started_wall),
             job_pending: false,
             version: self.version.clone(),
         };

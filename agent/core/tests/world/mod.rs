@@ -87,6 +87,7 @@ pub struct World {
     unit: Unit,
     invocation: u32,
     started: Duration,
+    pub started_wall: Timestamp,
     crashes: u32,
     log: LogSigns,
     modified: Timestamp,
@@ -135,6 +136,7 @@ impl World {
             unit: Unit::Up,
             invocation: 1,
             started: Duration::from_secs(10),
+            started_wall: "2026-01-02T03:46:50Z".parse().unwrap(),
             crashes: 0,
             log: LogSigns::default(),
             modified: "2025-01-01T00:00:00Z".parse().unwrap(),
@@ -261,7 +263,7 @@ impl World {
             Ok(model) if self.containerd_sick || Self::containerd_crashes(&model) => {
                 self.crashes += 1;
                 self.invocation += 1;
-                self.started = self.now;
+                self.stamp_start();
                 self.log = LogSigns { containerd_exited: true, ..LogSigns::default() };
                 self.unit = Unit::Starting(self.now + Duration::from_secs(5));
             }
@@ -297,9 +299,15 @@ impl World {
         self.start();
     }
 
+    /// systemd writes the wall clock of the moment down; it does not change with the clock.
+    fn stamp_start(&mut self) {
+        self.started = self.now;
+        self.started_wall = self.wall_at(self.now);
+    }
+
     fn start(&mut self) {
         self.invocation += 1;
-        self.started = self.now;
+        self.stamp_start();
         self.crashes = 0;
         self.log = LogSigns::default();
         self.wall_was_set = false;
