@@ -30,7 +30,8 @@ const CONNECTION: [&str; 10] = [
 pub fn signs<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> LogSigns {
     let mut signs = LogSigns::default();
     for line in lines {
-        let said = message(line.as_ref());
+        let line = line.as_ref();
+        let said = message(line);
         if let Some(cause) = said.strip_prefix(TRY_FAILED) {
             signs.registries_error = is_about_the_file(cause);
             signs.waits_for_server = !signs.registries_error && is_about_the_connection(cause);
@@ -42,7 +43,12 @@ pub fn signs<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> LogSigns {
             signs.registries_error = false;
             signs.waits_for_server = false;
         }
-        signs.containerd_exited |= said.contains("containerd exited") && !said.contains("context canceled");
+        // k3s may put words before it; a line of another form is the kubelet's and may quote a pod.
+        let has_exited = match said.len() < line.len() {
+            true => said.contains("containerd exited"),
+            false => said.starts_with("containerd exited"),
+        };
+        signs.containerd_exited |= has_exited && !said.contains("context canceled");
         // containerd writes this after it took its configuration; its log is one file for all starts.
         signs.containerd_config_error &= !said.starts_with("starting containerd");
         signs.containerd_config_error |= TOML_REFUSED.iter().any(|words| said.starts_with(words));
@@ -157,9 +163,16 @@ mod tests {
     }
 
     #[test]
+    fn an_exit_of_containerd_is_heard_behind_other_words_of_k3s() {
+        let exited = "time=\"2026-08-20T10:00:09Z\" level=info msg=\"Shutdown request received: containerd exited: x\"";
+        assert_eq!(of(&[exited]), LogSigns { containerd_exited: true, ..QUIET });
+    }
+
+    #[test]
     fn a_pod_that_quotes_the_line_is_not_believed() {
         let quoting = format!("E0820 10:00:00.000000 1 kubelet.go:1] \"Died\" message={YAML:?}");
         assert_eq!(of(&[&quoting]), QUIET);
+        assert_eq!(of(&["E0820 1 kubelet.go:1] \"Died\" message=\"containerd exited: status 1\""]), QUIET);
         let logged = "time=\"2026-08-20T10:00:00Z\" level=info msg=\"pod said msg=\\\"Waiting to retrieve agent \
                       configuration; server is not ready: yaml: line 1\\\"\"";
         assert_eq!(of(&[logged]), QUIET);
