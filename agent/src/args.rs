@@ -51,11 +51,11 @@ pub enum Output {
 /// How k3s is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ServiceArg {
-    /// systemd or OpenRC, whichever runs the host.
+    /// Whatever runs the host: systemd; OpenRC is recognised and refused, since there is no guard for it yet.
     Auto,
     /// systemd.
     Systemd,
-    /// OpenRC.
+    /// OpenRC: refused, since there is no guard for it yet.
     Openrc,
     /// Not at all: only files are written, and what would be restarted is said.
     None,
