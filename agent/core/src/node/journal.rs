@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Check;
 use super::observed::Clock;
+pub use crate::grant::Ask;
 
 /// The schema this version writes. A newer one is refused, not overwritten.
 pub const SCHEMA: u32 = 1;
@@ -60,16 +61,6 @@ pub struct Record {
     pub file_hosts: BTreeSet<String>,
     /// How long the last proven restart took, from the command to the proof.
     pub last_restart: Option<Duration>,
-}
-
-/// `wanted=R/N`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Ask {
-    /// R.
-    pub revision: String,
-    /// N: 8 random hex digits, new for each ask.
-    pub number: String,
 }
 
 /// A proven configuration.
