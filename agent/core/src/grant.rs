@@ -108,6 +108,11 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// Tells whether a text is the number of an ask, as `answered` holds it.
+pub fn is_number(text: &str) -> bool {
+    is_hex(text, NUMBER_DIGITS)
+}
+
 /// Lower case only: two spellings of one number would not be equal.
 fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

@@ -1,0 +1,350 @@
+//! What this process remembers of the Nodes. Watch caches may lag and step back; what is remembered does not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::seen::{NodeSeen, Said};
+use crate::grant::{Ask, Epoch};
+use crate::node::annotations::Phase;
+use crate::node::observed::Role;
+
+/// Numbers of asks that are remembered for each node: a cache shows no older ones.
+const NUMBERS: usize = 4;
+/// A node that is gone, with nothing open, is forgotten after this time: a list from a lagging server may lack it.
+const FORGET: Duration = Duration::from_secs(10 * 60);
+
+/// What is remembered since this process took the Lease; times of waiting also from before, since the clock is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    term: Option<Term>,
+    nodes: BTreeMap<String, Memory>,
+    /// When an ask for a revision was first seen, while it stands.
+    asked: BTreeMap<String, Duration>,
+}
+
+/// One acquisition of the Lease.
+#[derive(Clone, Debug)]
+struct Term {
+    epoch: Epoch,
+    since: Duration,
+}
+
+/// What is remembered of one Node.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    uid: String,
+    /// The uid before: a sight of it is an old one.
+    former: Option<String>,
+    pub(crate) role: Role,
+    /// The last grant that may be in somebody's hands.
+    pub(crate) granted: Option<Granted>,
+    /// Numbers that were granted: none is granted again.
+    used: VecDeque<String>,
+    /// It was last seen Applying or Proving.
+    pub(crate) working: Option<Working>,
+    /// Since when it is seen NotReady.
+    pub(crate) not_ready: Option<Duration>,
+    /// Since when it is seen cordoned.
+    pub(crate) cordoned: Option<Duration>,
+    /// Since when it is seen with a running agent and without a phase.
+    pub(crate) silent: Option<Duration>,
+    /// Since when it is deleted, excluded, or another Node of its name that has not said where it stands.
+    pub(crate) away: Option<Duration>,
+    /// It is in no list of Nodes.
+    pub(crate) is_gone: bool,
+    /// It was excluded during its turn and kept its place long enough: what its Node still says counts no more.
+    is_written_off: bool,
+    /// The last revision that failed there, until it has proven another, with the operator's token of that time.
+    pub(crate) failed: Option<Failed>,
+}
+
+/// A grant of this process, or one that is seen with its epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) ask: Ask,
+    pub(crate) at: Duration,
+    pub(crate) is_answered: bool,
+}
+
+/// A turn that is being used, whoever granted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Working {
+    /// The ask that the node had answered when it was seen so; the same with another phase ends it.
+    answered: Option<String>,
+    pub(crate) since: Duration,
+    pub(crate) phase: Phase,
+}
+
+/// A failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) revision: String,
+    /// The operator's `retry` on the Node when it was first seen.
+    pub(crate) retry: Option<String>,
+    /// The Node still says so.
+    is_told: bool,
+}
+
+impl Ledger {
+    /// The Lease was acquired with this new epoch, and then `nodes` were listed by a quorum read: they are the truth.
+    /// Grants of earlier epochs on nodes that do not show Applying or Proving are void. `forget` is [`super::Revoke::forget`]
+    /// of the decision that asked for the epoch, else empty.
+    pub fn acquired(&mut self, epoch: Epoch, nodes: &BTreeMap<String, NodeSeen>, forget: &[String], now: Duration) {
+        for name in forget {
+            if let Some(memory) = self.nodes.get_mut(name) {
+                memory.granted = None;
+                memory.working = None;
+                memory.is_written_off = true;
+            }
+        }
+        self.nodes.retain(|name, memory| !(memory.is_gone && forget.contains(name)));
+        for (name, memory) in &mut self.nodes {
+            if let Some(seen) = nodes.get(name) {
+                memory.list(seen);
+            }
+        }
+        self.term = Some(Term { epoch, since: now });
+        self.observe(nodes, now);
+    }
+
+    /// The Lease is not ours any more.
+    pub fn lost(&mut self) {
+        self.term = None;
+    }
+
+    /// Takes up what a watch shows. It may be old: progress never moves backward.
+    pub fn observe(&mut self, nodes: &BTreeMap<String, NodeSeen>, now: Duration) {
+        let epoch = self.term.as_ref().map(|term| &term.epoch);
+        for (name, seen) in nodes {
+            match self.nodes.get_mut(name) {
+                Some(memory) => memory.see(seen, epoch, now),
+                None => {
+                    let mut memory = Memory::new(seen);
+                    memory.see(seen, epoch, now);
+                    self.nodes.insert(name.clone(), memory);
+                }
+            }
+        }
+        self.nodes.retain(|name, memory| {
+            if !nodes.contains_key(name) {
+                memory.is_gone = true;
+                let since = *memory.away.get_or_insert(now);
+                return memory.is_engaged() || now.saturating_sub(since) < FORGET;
+            }
+            true
+        });
+        let mut asked = BTreeMap::new();
+        for ask in nodes.values().filter_map(|seen| seen.wanted.value()) {
+            if !asked.contains_key(&ask.revision) {
+                let since = self.asked.get(&ask.revision).copied().unwrap_or(now);
+                asked.insert(ask.revision.clone(), since);
+            }
+        }
+        self.asked = asked;
+    }
+
+    /// A grant is about to be written; whatever comes of it, it counts as granted.
+    pub fn granted(&mut self, node: &str, ask: &Ask, now: Duration) {
+        if let Some(memory) = self.nodes.get_mut(node) {
+            memory.grant(ask.clone(), now);
+        }
+    }
+
+    /// The API server certainly did not write that grant (it answered with a conflict, or that there is no such Node).
+    pub fn not_written(&mut self, node: &str, ask: &Ask) {
+        if let Some(memory) = self.nodes.get_mut(node)
+            && memory.granted.as_ref().is_some_and(|granted| granted.ask == *ask && !granted.is_answered)
+        {
+            memory.granted = None;
+            memory.used.retain(|number| *number != ask.number);
+        }
+    }
+
+    /// Tells whether a server is cordoned so lately that the others wait for it: the server gate counts it.
+    pub fn is_newly_cordoned(&self, node: &str, waits: &super::Waits, now: Duration) -> bool {
+        let since = self.nodes.get(node).and_then(|memory| memory.cordoned);
+        since.is_some_and(|since| now.saturating_sub(since) < waits.cordoned)
+    }
+
+    /// The epoch in force.
+    pub(crate) fn epoch(&self) -> Option<&Epoch> {
+        self.term.as_ref().map(|term| &term.epoch)
+    }
+
+    /// When the Lease was acquired and the Nodes were listed.
+    pub(crate) fn since(&self) -> Option<Duration> {
+        self.term.as_ref().map(|term| term.since)
+    }
+
+    /// What is remembered of a node.
+    pub(crate) fn of(&self, node: &str) -> Option<&Memory> {
+        self.nodes.get(node)
+    }
+
+    /// What is remembered of all nodes.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Memory)> {
+        self.nodes.iter().map(|(name, memory)| (name.as_str(), memory))
+    }
+
+    /// When an ask for this revision was first seen.
+    pub(crate) fn first_asked(&self, revision: &str) -> Option<Duration> {
+        self.asked.get(revision).copied()
+    }
+}
+
+impl Memory {
+    fn new(seen: &NodeSeen) -> Self {
+        Self {
+            uid: seen.uid.clone(),
+            former: None,
+            role: seen.role,
+            granted: None,
+            used: VecDeque::new(),
+            working: None,
+            not_ready: None,
+            cordoned: None,
+            silent: None,
+            away: None,
+            is_gone: false,
+            is_written_off: false,
+            failed: None,
+        }
+    }
+
+    /// It may be disturbed by us now.
+    pub(crate) fn is_engaged(&self) -> bool {
+        self.working.is_some() || self.granted.is_some()
+    }
+
+    /// This ask was granted before.
+    pub(crate) fn has_used(&self, ask: &Ask) -> bool {
+        self.used.contains(&ask.number)
+    }
+
+    /// A quorum read, after the epoch became a new one.
+    fn list(&mut self, seen: &NodeSeen) {
+        self.former = None;
+        if seen.is_working() {
+            self.granted = None;
+            return;
+        }
+        if seen.uid == self.uid || seen.is_at_rest() {
+            self.granted = None;
+        }
+        if seen.is_at_rest() {
+            self.working = None;
+        }
+    }
+
+    /// One sight of the Node, perhaps an old one.
+    fn see(&mut self, seen: &NodeSeen, epoch: Option<&Epoch>, now: Duration) {
+        if self.uid != seen.uid {
+            if self.former.as_ref() == Some(&seen.uid) {
+                return;
+            }
+            self.former = Some(std::mem::replace(&mut self.uid, seen.uid.clone()));
+            self.away = self.is_engaged().then_some(self.away.unwrap_or(now));
+            if seen.is_at_rest() {
+                // Whatever was open, the agent rewrites a new Node from its journal, and says that nothing is.
+                self.granted = None;
+                self.working = None;
+            }
+        }
+        self.role = seen.role;
+        self.is_gone = false;
+        keep(&mut self.not_ready, !seen.is_ready, now);
+        keep(&mut self.cordoned, seen.is_cordoned, now);
+        keep(&mut self.silent, seen.has_agent && seen.phase.value().is_none(), now);
+        self.is_written_off &= seen.is_excluded && seen.is_working();
+        if !self.is_written_off {
+            self.progress(seen, now);
+        }
+        if let Said::Is(grant) = &seen.grant
+            && !self.used.contains(&grant.ask.number)
+        {
+            if epoch == Some(&grant.epoch) && seen.answered.value() != Some(&grant.ask.number) {
+                // Ours by its epoch, and not in the ledger: nobody but us may write that, so it counts.
+                self.grant(grant.ask.clone(), now);
+            } else {
+                self.use_number(grant.ask.number.clone());
+            }
+        }
+        let has_returned = seen.phase.value().is_some() && !seen.is_excluded;
+        let is_away = seen.is_excluded || (self.away.is_some() && !has_returned);
+        keep(&mut self.away, is_away, now);
+        self.remember_failure(seen);
+    }
+
+    /// Only the answer to the same ask, with a phase in which nothing is open, ends a turn.
+    fn progress(&mut self, seen: &NodeSeen, now: Duration) {
+        let answered = seen.answered.value();
+        let answers_ours = self.granted.as_ref().is_some_and(|granted| answered == Some(&granted.ask.number));
+        let is_old = self.granted.as_ref().is_some_and(|granted| granted.is_answered) && !answers_ours;
+        if is_old {
+            return;
+        }
+        match (&seen.phase, seen.is_working()) {
+            (Said::Is(phase), true) => {
+                let is_new = self.working.as_ref().is_none_or(|working| working.answered.as_ref() != answered);
+                if is_new {
+                    self.working = Some(Working { answered: answered.cloned(), since: now, phase: *phase });
+                }
+                if let Some(working) = &mut self.working {
+                    working.phase = *phase;
+                }
+                if answers_ours && let Some(granted) = &mut self.granted {
+                    granted.is_answered = true;
+                }
+            }
+            (Said::Is(_), false) => {
+                if answers_ours {
+                    self.granted = None;
+                    self.working = None;
+                } else if self.working.as_ref().is_some_and(|working| working.answered.as_ref() == answered) {
+                    self.working = None;
+                }
+            }
+            (Said::Nothing | Said::Garbage, _) => {}
+        }
+    }
+
+    fn grant(&mut self, ask: Ask, now: Duration) {
+        self.use_number(ask.number.clone());
+        self.granted = Some(Granted { ask, at: now, is_answered: false });
+    }
+
+    fn use_number(&mut self, number: String) {
+        if !self.used.contains(&number) {
+            self.used.push_back(number);
+        }
+        if self.used.len() > NUMBERS {
+            self.used.pop_front();
+        }
+    }
+
+    fn remember_failure(&mut self, seen: &NodeSeen) {
+        match &seen.failed {
+            Said::Is(revision) => {
+                if self.failed.as_ref().is_none_or(|failed| failed.revision != *revision || !failed.is_told) {
+                    let retry = seen.retry.clone();
+                    self.failed = Some(Failed { revision: revision.clone(), retry, is_told: true });
+                }
+            }
+            Said::Nothing if seen.phase == Said::Is(Phase::Current) => self.failed = None,
+            Said::Nothing | Said::Garbage => {
+                if let Some(failed) = &mut self.failed {
+                    failed.is_told = false;
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the moment at which something began, for as long as it holds.
+fn keep(since: &mut Option<Duration>, holds: bool, now: Duration) {
+    if holds {
+        since.get_or_insert(now);
+    } else {
+        *since = None;
+    }
+}
