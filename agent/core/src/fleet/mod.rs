@@ -13,6 +13,7 @@
 
 #![expect(dead_code, reason = "the decision that reads what is remembered follows")]
 
+pub mod gate;
 mod kept;
 pub mod lease;
 mod ledger;
