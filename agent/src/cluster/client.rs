@@ -46,6 +46,8 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    /// What the client was made of; none if it was given.
+    config: Option<Arc<Config>>,
     namespace: Arc<str>,
     tally: Arc<dyn Tally>,
 }
@@ -83,13 +85,37 @@ impl Cluster {
         // Watches have a backoff of their own.
         config.default_retry = false;
         let layer = Counting { tally: tally.clone() };
-        let client = ClientBuilder::try_from(config).map_err(ConnectError::Build)?.with_layer(&layer).build();
-        Ok(Self { client, namespace: namespace.into(), tally })
+        let builder = ClientBuilder::try_from(config.clone()).map_err(ConnectError::Build)?;
+        let client = builder.with_layer(&layer).build();
+        Ok(Self { client, config: Some(Arc::new(config)), namespace: namespace.into(), tally })
     }
 
     /// Wraps a client that exists.
     pub fn with_client(client: Client, namespace: &str, tally: Arc<dyn Tally>) -> Self {
-        Self { client, namespace: namespace.into(), tally }
+        Self { client, config: None, namespace: namespace.into(), tally }
+    }
+
+    /// Asks one API server itself, at its own address and with our credentials, and gives the status that it answers.
+    ///
+    /// Its certificate must be of the cluster's CA and for that very address. A client of its own, made for this one
+    /// request: it reads the pod's token and CA anew, and no connection is open already that would prove nothing.
+    pub(crate) async fn ask_at(&self, authority: &str, path: &str) -> Result<u16, Trouble> {
+        let (client, uri) = match &self.config {
+            Some(config) => {
+                let mut config = Config::clone(config);
+                let url = format!("https://{authority}");
+                config.cluster_url = url.parse().map_err(|_| Trouble::Malformed)?;
+                config.tls_server_name = None;
+                config.accept_invalid_certs = false;
+                config.proxy_url = None;
+                let client = ClientBuilder::try_from(config).map_err(|error| Trouble::from(&error))?;
+                (client.build(), path.to_owned())
+            }
+            None => (self.client.clone(), format!("https://{authority}{path}")),
+        };
+        let request = Request::get(uri).body(Body::empty()).map_err(|_| Trouble::Malformed)?;
+        let response = client.send(request).await.map_err(|error| Trouble::from(&error))?;
+        Ok(response.status().as_u16())
     }
 
     /// The namespace of the product.

@@ -202,8 +202,11 @@ impl Fake {
     async fn answer(&self, request: Request<Body>) -> Result<Answered, Infallible> {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.unwrap();
-        let path = parts.uri.path().to_owned();
-        let query = parts.uri.query().unwrap_or("").replace("%3D", "=").replace("%21", "!").replace("%2C", ",");
+        // A request to an address of its own names it; those to the API server do not.
+        let at = parts.uri.authority().map_or(String::new(), |at| format!("https://{at}"));
+        let path = format!("{at}{}", parts.uri.path());
+        let query = parts.uri.query().unwrap_or("");
+        let query = query.replace("%3D", "=").replace("%21", "!").replace("%2C", ",").replace("%2F", "/");
         let is_watch = query.contains("watch=");
         let request = format!("{} {path}", if is_watch { "WATCH" } else { parts.method.as_str() });
         let planned = {
@@ -231,16 +234,8 @@ impl Fake {
                     return Ok(text(200, object.to_string()));
                 }
                 let name = path.rsplit('/').next().unwrap_or("");
-                if ["secrets", "configmaps", "nodes"].contains(&name) {
-                    let items: Vec<Value> = state
-                        .objects
-                        .iter()
-                        .filter(|(at, _)| at.rsplit_once('/').is_some_and(|(collection, _)| collection == path))
-                        .map(|(_, object)| object.clone())
-                        .collect();
-                    let version = state.version.to_string();
-                    let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items});
-                    return Ok(text(200, list.to_string()));
+                if ["secrets", "configmaps", "nodes", "pods"].contains(&name) {
+                    return Ok(text(200, state.list(&path, &query).to_string()));
                 }
                 Ok(text(404, status(404).to_string()))
             }
@@ -273,7 +268,7 @@ impl Fake {
 
     fn watch(&self, path: &str, query: &str) -> Answered {
         let mut state = self.state();
-        let param = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let param = |name: &str| param(query, name);
         let name = param("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
         let (sender, receiver) = unbounded();
         let open = Open { collection: path.to_owned(), name: name.map(str::to_owned), sender };
@@ -300,7 +295,28 @@ impl Fake {
     }
 }
 
+fn param<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
 impl State {
+    /// A page of a collection. Labels are selected by being there; the token to go on from is the last path.
+    fn list(&self, path: &str, query: &str) -> Value {
+        let label = param(query, "labelSelector");
+        let limit = param(query, "limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
+        let after = param(query, "continue").unwrap_or("");
+        let mut rest = self.objects.iter().filter(|(at, object)| {
+            at.rsplit_once('/').is_some_and(|(collection, _)| collection == path)
+                && label.is_none_or(|label| object["metadata"]["labels"].get(label).is_some())
+                && at.as_str() > after
+        });
+        let page: Vec<_> = rest.by_ref().take(limit).collect();
+        let token = page.last().filter(|_| rest.next().is_some()).map_or("", |(at, _)| at.as_str());
+        let items: Vec<_> = page.iter().map(|(_, object)| *object).collect();
+        json!({"kind": "List", "apiVersion": "v1", "items": items,
+            "metadata": {"resourceVersion": self.version.to_string(), "continue": token}})
+    }
+
     fn tell(&mut self, version: u64, path: &str, kind: &'static str, object: Value) {
         for watch in self.watches.iter().filter(|watch| watch.wants(path)) {
             watch.send(kind, &object);

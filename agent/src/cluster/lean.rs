@@ -40,14 +40,31 @@ pub(crate) struct Node {
     #[serde(deserialize_with = "meta")]
     pub(crate) metadata: ObjectMeta,
     #[serde(default)]
+    pub(crate) spec: NodeSpec,
+    #[serde(default)]
     pub(crate) status: NodeStatus,
 }
 
-/// Its conditions: names of images and addresses are skipped.
+/// Whether pods may come to it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct NodeSpec {
+    #[serde(default)]
+    pub(crate) unschedulable: bool,
+}
+
+/// Its conditions and addresses: names of images are skipped.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct NodeStatus {
     #[serde(default)]
     pub(crate) conditions: Vec<Condition>,
+    #[serde(default)]
+    pub(crate) addresses: Vec<Address>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Address {
+    pub(crate) address: String,
 }
 
 /// One of them.
@@ -57,6 +74,8 @@ pub(crate) struct Condition {
     #[serde(rename = "type")]
     pub(crate) kind: String,
     pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) reason: String,
     #[serde(default)]
     pub(crate) last_heartbeat_time: Option<Timestamp>,
     #[serde(default)]
@@ -70,6 +89,31 @@ pub(crate) struct Lease {
     pub(crate) metadata: ObjectMeta,
     #[serde(default)]
     pub(crate) spec: LeaseSpec,
+}
+
+/// The addresses of a Service.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct EndpointSlice {
+    #[serde(deserialize_with = "meta")]
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default)]
+    pub(crate) endpoints: Vec<Endpoint>,
+    #[serde(default)]
+    pub(crate) ports: Vec<EndpointPort>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Endpoint {
+    #[serde(default)]
+    pub(crate) addresses: Vec<String>,
+}
+
+/// The port of all of them.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct EndpointPort {
+    #[serde(default)]
+    pub(crate) port: Option<u16>,
 }
 
 /// When it was renewed.
@@ -115,6 +159,7 @@ macro_rules! resource {
 resource!([<const SECRET: bool>] Held<SECRET>, NamespaceResourceScope, "",
     if SECRET { "Secret" } else { "ConfigMap" }, if SECRET { "secrets" } else { "configmaps" });
 resource!([] Node, ClusterResourceScope, "", "Node", "nodes");
+resource!([] EndpointSlice, NamespaceResourceScope, "discovery.k8s.io", "EndpointSlice", "endpointslices");
 resource!([] Lease, NamespaceResourceScope, "coordination.k8s.io", "Lease", "leases");
 
 #[derive(Deserialize)]

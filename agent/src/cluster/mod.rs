@@ -5,6 +5,7 @@ pub mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod follow;
+pub mod gate;
 pub(crate) mod lean;
 pub mod node;
 pub mod trouble;

@@ -199,7 +199,7 @@ fn said_by_others<'a>(node: &'a OwnNode, told: &Told) -> (&'a str, Vec<(&'a Stri
 
 impl From<lean::Node> for OwnNode {
     fn from(node: lean::Node) -> Self {
-        let lean::Node { metadata, status } = node;
+        let lean::Node { metadata, spec: _, status } = node;
         let ready = status.conditions.iter().find(|condition| condition.kind == "Ready").map(|condition| Ready {
             is_ready: condition.status == "True",
             heartbeat: condition.last_heartbeat_time,
