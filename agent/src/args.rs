@@ -51,11 +51,11 @@ pub enum Output {
 /// How k3s is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ServiceArg {
-    /// Whatever runs the host: systemd; OpenRC is recognised and refused, since there is no guard for it yet.
+    /// Whatever runs the host: systemd; under OpenRC k3s is found and named, and nothing is written: no undo can be armed.
     Auto,
     /// systemd.
     Systemd,
-    /// OpenRC: refused, since there is no guard for it yet.
+    /// OpenRC: k3s is found and named, and nothing is written, since no undo can be armed.
     Openrc,
     /// Not at all: only files are written, and what would be restarted is said.
     None,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use agent_core::digest::Key;
+use agent_core::node::discovery::openrc::unguarded;
 use agent_core::node::discovery::{self, Hints, decide, parse_show};
 use agent_core::node::journal::JournalSeen;
 use agent_core::node::logs::signs;
@@ -237,13 +238,13 @@ impl Host {
         }
         let units = match &serving.backend {
             Backend::Systemd(systemd) => parse_show(&systemd.show_all().await?),
-            Backend::OpenRc(_) => {
-                let why = "the host runs OpenRC, for which there is no guard yet: exclude the node";
-                return Ok(Err(Unsupported(why.to_owned())));
-            }
+            Backend::OpenRc(openrc) => openrc.units().await.map_err(HostError::Read)?,
         };
         let facts = discover::facts(&self.root, units, hints.node_args.clone()).map_err(HostError::Read)?;
-        let installation = decide(&facts, &hints.unit);
+        let mut installation = decide(&facts, &hints.unit);
+        if let (Ok(found), Backend::OpenRc(_)) = (&installation, &serving.backend) {
+            installation = Err(unguarded(found));
+        }
         if let Ok(mut found) = self.found.lock() {
             // What is not supported may be mended at any time: only what was found is kept.
             *found = installation.is_ok().then(|| Found {
@@ -401,6 +402,8 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::OpenOptionsExt;
+
     use super::*;
     use crate::host::clock::clock;
 
@@ -411,6 +414,38 @@ mod tests {
         let seen = host.observe(Depth::Full, &Hints::default(), &clock().unwrap()).await.unwrap().unwrap();
         assert_eq!((seen.service, seen.evidence, seen.guard), (ServiceSeen::None, None, GuardSeen::Idle));
         assert!(seen.disk.tree.is_absent() && seen.previous.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_k3s_that_openrc_runs_is_found_and_refused_by_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = temp.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let mut file = std::fs::OpenOptions::new();
+            let mut file = file.write(true).create(true).mode(0o755).open(path).unwrap();
+            std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        };
+        put("sbin/rc-service", "#!/bin/sh\necho ' * status: started'\n");
+        put("etc/rancher/k3s/own.yaml", "private-registry: /etc/rancher/own/registries.yaml\n");
+        put("etc/rancher/k3s/k3s-one.env", "K3S_CONFIG_FILE='/etc/rancher/k3s/own.yaml'\n");
+        put(
+            "etc/init.d/k3s-one",
+            "#!/sbin/openrc-run\ncommand=\"/usr/local/bin/k3s\"\ncommand_args=\"agent \\\n    >>/var/log/k3s-one.log 2>&1\"\n\
+             if [ -f /etc/rancher/k3s/k3s-one.env ]; then . /etc/rancher/k3s/k3s-one.env; fi\n",
+        );
+        let mut host = Host::look(temp.path(), ServiceChoice::None).unwrap();
+        let commands = Commands::scripted(temp.path());
+        let backend = Backend::OpenRc(OpenRc::new(commands.clone(), host.root.clone()));
+        host.service = Some(Serving { backend, commands, guard: None });
+        let Unsupported(why) = host.installation(&Hints::default()).await.unwrap().unwrap_err();
+        assert!(why.starts_with("OpenRC runs k3s-one (agent, reads /etc/rancher/own/registries.yaml)"), "{why}");
+        put("etc/init.d/k3s-two", "command=/usr/local/bin/k3s\ncommand_args=server\n");
+        let Unsupported(why) = host.installation(&Hints::default()).await.unwrap().unwrap_err();
+        assert!(why.starts_with("k3s-one and k3s-two run k3s"), "{why}");
+        std::fs::remove_dir_all(temp.path().join("etc/init.d")).unwrap();
+        let Unsupported(why) = host.installation(&Hints::default()).await.unwrap().unwrap_err();
+        assert!(why.contains("no enabled or running unit"), "{why}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which k3s runs on this node, from plain facts: units, flags, configuration files and what lies in the data directory.
 
+pub mod openrc;
 mod settings;
 mod units;
 
