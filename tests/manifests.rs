@@ -37,6 +37,12 @@ fn words(list: &Value) -> String {
     words.iter().map(|word| word.as_str().expect("a word")).collect::<Vec<_>>().join(",")
 }
 
+/// What is shipped for one of the two workloads.
+fn of(component: &str) -> Vec<Value> {
+    let label = "/metadata/labels/app.kubernetes.io~1component";
+    shipped().into_iter().filter(|object| text(object, label) == component).collect()
+}
+
 /// Every right of the roles among `objects`, one line each: where, group/resource, the names it is limited to, verbs.
 fn rights(objects: &[Value]) -> BTreeSet<String> {
     let mut rights = BTreeSet::new();
@@ -79,6 +85,20 @@ fn nothing_is_shipped_besides_the_agent_and_its_rights() {
         "RoleBinding default k3s-registry-agent:agent",
         "Role kube-node-lease k3s-registry-agent:agent",
         "RoleBinding kube-node-lease k3s-registry-agent:agent",
+        "ClusterRole  k3s-registry-agent:coordinator",
+        "ClusterRoleBinding  k3s-registry-agent:coordinator",
+        "Role k3s-registry-agent coordinator",
+        "RoleBinding k3s-registry-agent coordinator",
+        "Role default k3s-registry-agent:coordinator",
+        "RoleBinding default k3s-registry-agent:coordinator",
+        "ValidatingAdmissionPolicy  k3s-registry-agent-agent-nodes",
+        "ValidatingAdmissionPolicyBinding  k3s-registry-agent-agent-nodes",
+        "ValidatingAdmissionPolicy  k3s-registry-agent-agent-events",
+        "ValidatingAdmissionPolicyBinding  k3s-registry-agent-agent-events",
+        "ValidatingAdmissionPolicy  k3s-registry-agent-coordinator-nodes",
+        "ValidatingAdmissionPolicyBinding  k3s-registry-agent-coordinator-nodes",
+        "ValidatingAdmissionPolicy  k3s-registry-agent-coordinator-lease",
+        "ValidatingAdmissionPolicyBinding  k3s-registry-agent-coordinator-lease",
         "DaemonSet k3s-registry-agent agent",
     ];
     // A ConfigMap above all: without one nothing on a node is touched.
@@ -88,15 +108,117 @@ fn nothing_is_shipped_besides_the_agent_and_its_rights() {
 #[test]
 fn the_agent_has_the_rights_that_were_designed_and_no_other() {
     let expected = [
-        "*: /nodes[] get,watch,patch",
+        "*: /nodes[] get,list,watch,patch",
         "k3s-registry-agent: /configmaps[] get,list,watch",
         "k3s-registry-agent: /secrets[] get,list,watch",
         "k3s-registry-agent: coordination.k8s.io/leases[k3s-registry-agent-coordinator] get",
         "default: discovery.k8s.io/endpointslices[kubernetes] get",
-        "default: events.k8s.io/events[] create,patch",
+        "default: events.k8s.io/events[] create",
         "kube-node-lease: coordination.k8s.io/leases[] get,watch",
     ];
-    assert_eq!(rights(&shipped()), expected.map(String::from).into());
+    assert_eq!(rights(&of("agent")), expected.map(String::from).into());
+}
+
+#[test]
+fn the_coordinator_has_the_rights_that_were_designed_and_sees_no_secret() {
+    let expected = [
+        "*: /nodes[] get,list,watch,patch",
+        "k3s-registry-agent: /configmaps[registries] get,list,watch",
+        "k3s-registry-agent: /pods[] get,list,watch",
+        "k3s-registry-agent: coordination.k8s.io/leases[k3s-registry-agent-coordinator] get,update,patch",
+        "default: discovery.k8s.io/endpointslices[kubernetes] get,list,watch",
+    ];
+    assert_eq!(rights(&of("coordinator")), expected.map(String::from).into());
+}
+
+/// What an admission policy may look at, and what lets everybody else go.
+struct Judged {
+    who: &'static str,
+    resource: &'static str,
+    names: Value,
+    operations: Value,
+}
+
+/// Each policy that is shipped. Kubelets write the status of Nodes (a resource of its own), their own Leases and Events,
+/// and now and then their Node: of all that only the last two are looked at, and let go by name.
+fn judged(policy: &str) -> Judged {
+    let update = serde_json::json!(["UPDATE"]);
+    let (none, lease) = (Value::Null, serde_json::json!(["k3s-registry-agent-coordinator"]));
+    match policy {
+        "k3s-registry-agent-agent-nodes" => {
+            Judged { who: "agent", resource: "/nodes", names: none, operations: update }
+        }
+        "k3s-registry-agent-agent-events" => Judged {
+            who: "agent",
+            resource: "events.k8s.io/events",
+            names: none,
+            operations: serde_json::json!(["CREATE"]),
+        },
+        "k3s-registry-agent-coordinator-nodes" => {
+            Judged { who: "coordinator", resource: "/nodes", names: none, operations: update }
+        }
+        "k3s-registry-agent-coordinator-lease" => {
+            Judged { who: "coordinator", resource: "coordination.k8s.io/leases", names: lease, operations: update }
+        }
+        other => panic!("{other} is not known here"),
+    }
+}
+
+#[test]
+fn an_admission_policy_judges_one_of_our_tokens_and_lets_everybody_else_go() {
+    let shipped = shipped();
+    let policies = shipped.iter().filter(|o| text(o, "/kind") == "ValidatingAdmissionPolicy");
+    let mut count = 0;
+    for policy in policies {
+        count += 1;
+        let id = text(policy, "/metadata/name");
+        let Judged { who, resource, names, operations } = judged(id);
+        let spec = &policy["spec"];
+        assert_eq!(policy["apiVersion"], "admissionregistration.k8s.io/v1", "{id}");
+        assert_eq!(spec["failurePolicy"], "Fail", "{id}");
+        let rules = spec["matchConstraints"]["resourceRules"].as_array().expect("rules");
+        assert_eq!(rules.len(), 1, "{id}");
+        assert_eq!(format!("{}/{}", words(&rules[0]["apiGroups"]), words(&rules[0]["resources"])), resource, "{id}");
+        assert_eq!(rules[0]["operations"], operations, "{id}");
+        assert_eq!(rules[0].get("resourceNames").unwrap_or(&Value::Null), &names, "{id}");
+        let user = format!("system:serviceaccount:k3s-registry-agent:{who}");
+        let condition = format!("has(request.userInfo.username) && request.userInfo.username == '{user}'");
+        let conditions = spec["matchConditions"].as_array().expect("conditions");
+        // A condition that could break would, by failurePolicy, refuse the write of a kubelet.
+        assert_eq!(conditions.len(), 1, "{id}");
+        assert_eq!(conditions[0]["expression"], condition, "{id}");
+        let binding = shipped
+            .iter()
+            .find(|o| text(o, "/kind") == "ValidatingAdmissionPolicyBinding" && text(o, "/spec/policyName") == id)
+            .unwrap_or_else(|| panic!("{id} is bound"));
+        assert_eq!(binding["spec"]["validationActions"], serde_json::json!(["Deny"]), "{id}");
+        assert_eq!(binding["spec"].get("matchResources"), None, "{id}");
+    }
+    assert_eq!(count, 4);
+}
+
+#[test]
+fn an_agent_may_write_the_annotations_that_its_telling_writes_and_no_other() {
+    use agent_core::node::annotations::{Phase, Told};
+    let told = Told {
+        phase: Phase::Current,
+        reason: String::new(),
+        since: "1970-01-01T00:00:00Z".parse().expect("a time"),
+        revision: None,
+        failed: None,
+        wanted: None,
+        answered: None,
+    };
+    let shipped = shipped();
+    let policy = shipped
+        .iter()
+        .find(|o| name(o) == "ValidatingAdmissionPolicy  k3s-registry-agent-agent-nodes")
+        .expect("the policy");
+    let variables = policy["spec"]["variables"].as_array().expect("variables");
+    let own = variables.iter().find(|variable| variable["name"] == "own").expect("own");
+    let listed: BTreeSet<_> = text(own, "/expression").split('\'').filter(|part| part.contains('/')).collect();
+    let told = told.annotations();
+    assert_eq!(listed, told.keys().map(String::as_str).collect());
 }
 
 #[test]
@@ -107,26 +229,32 @@ fn the_example_role_opens_one_secret_by_name_for_reading() {
 }
 
 #[test]
-fn every_binding_gives_a_role_that_exists_to_the_agent_alone() {
+fn every_binding_gives_a_role_that_exists_to_one_workload_alone() {
     let mut objects = shipped();
     objects.extend(documents(&manifests().join("examples/secret-in-another-namespace.yaml")));
     let names: BTreeSet<_> = objects.iter().map(name).collect();
-    let bindings: Vec<_> = objects.iter().filter(|o| text(o, "/kind").ends_with("Binding")).collect();
-    assert_eq!(bindings.len(), 5);
+    let bindings: Vec<_> = objects.iter().filter(|o| text(o, "/kind").ends_with("RoleBinding")).collect();
+    assert_eq!(bindings.len(), 8);
     for binding in bindings {
         let namespace = text(binding, "/metadata/namespace");
         let role = format!("{} {namespace} {}", text(binding, "/roleRef/kind"), text(binding, "/roleRef/name"));
         assert!(names.contains(&role), "{} names {role}", name(binding));
+        let who = match text(binding, "/metadata/labels/app.kubernetes.io~1component") {
+            // The example's.
+            "" => "agent",
+            component => component,
+        };
         let subjects = serde_json::json!([
-            {"kind": "ServiceAccount", "name": "agent", "namespace": "k3s-registry-agent"}
+            {"kind": "ServiceAccount", "name": who, "namespace": "k3s-registry-agent"}
         ]);
+        assert!(text(binding, "/roleRef/name").ends_with(who) || namespace == "honeydue", "{}", name(binding));
         assert_eq!(binding["subjects"], subjects, "{}", name(binding));
     }
 }
 
 #[test]
 fn every_rule_is_preceded_by_the_call_that_needs_it() {
-    for file in ["rbac-agent.yaml", "examples/secret-in-another-namespace.yaml"] {
+    for file in ["rbac-agent.yaml", "rbac-coordinator.yaml", "examples/secret-in-another-namespace.yaml"] {
         let text = fs::read_to_string(manifests().join(file)).expect("the file");
         let lines: Vec<_> = text.lines().collect();
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.trim_start().starts_with("- apiGroups:")) {
