@@ -13,5 +13,6 @@ pub mod registries;
 pub mod revision;
 pub mod runtime;
 pub mod secret;
+pub mod status;
 pub mod tree;
 pub mod yaml;
