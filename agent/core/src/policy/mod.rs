@@ -1,6 +1,7 @@
 //! `policy.yaml`: how and when the configuration may be rolled out (`design.md` 11).
 
 mod decode;
+mod edit;
 mod tree;
 mod window;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use crate::registries::document::{KeyPath, Mark};
 
+pub use edit::EditError;
 pub use window::{Clock, Day, Window};
 
 /// The policy; [`Policy::default`] is what an absent file means.
