@@ -8,8 +8,8 @@ usage() {
 usage: scripts/testbed.sh COMMAND
 
   up [NODE…]                 build what is missing, start the nodes, wait until they are Ready
-  down                       stop everything and leave nothing behind
-  build                      only build what is missing
+  down [--any]               stop everything and leave nothing behind; --any: also a bed of another checkout
+  build [--all]              only build what is missing; --all: also Gitea, which else is built when it is asked for
   status                     what runs, and how it is
   kubectl ARG…               as the cluster's administrator, on this machine's files
   exec NODE COMMAND…         run in a node (or in the machine "registry")
@@ -24,6 +24,9 @@ usage: scripts/testbed.sh COMMAND
                              k3s refuses a registries.yaml with TEXT, or starts late
   timeline [NODE…]           state changes of the k3s units, in milliseconds, as JSON lines
   wait NODE [!]CHECK SECONDS active ready cri kubelet etcd api ping lease; prints the milliseconds
+  unit NODE                  k3s or k3s-agent
+
+TESTBED_PATIENCE=N multiplies the limits of wait and up, for a machine that has much else to do.
 
 Nodes: dellmini1 dellmini3 dellmini5 (servers), dellmini2 lenovomini (agents).
 EOF
@@ -46,6 +49,7 @@ registry_ip=$subnet.2
 registry_names="registry.bto.bar registry.k3s.bto.bar gitea.k3s.bto.bar gitea.treytartt.com gitea.coulomb.social docker.testbed"
 registry_user=registry-user
 registry_password=registry-password
+patience=${TESTBED_PATIENCE:-1}
 
 address() {
     case $1 in
@@ -167,7 +171,7 @@ build() {
 # one that none does, and one for another name signed by itself.
 build_tls() {
     local tls=$bed/tls ca
-    [ -e "$tls/complete" ] && return
+    [ ! -e "$tls/complete" ] || return 0
     rm -rf "$tls"
     mkdir -p "$tls"
     for ca in public private; do
@@ -193,7 +197,7 @@ certificate() { # CA NAME…
 build_gitea() {
     local sum
     sum=$(sum_of "$src/gitea")
-    stamp_is gitea "$sum" && return
+    stamp_is gitea "$sum" && return 0
     say "building Gitea (about 4 minutes)"
     go_build gitea -tags 'sqlite sqlite_unlock_notify' -ldflags '-s -w' -o "$bed/bin/gitea" code.gitea.io/gitea
     # What it reads at run time lies beside its source.
@@ -222,11 +226,9 @@ build_root() {
     [ -n "$site" ] || die "apt knows no mirror for Debian '$codename' main"
     eval "$(apt-config shell proxy Acquire::http::Proxy)"
     say "making the nodes' root (about 2 minutes)"
-    # A run that was killed may have left its /proc mounted in there.
-    awk -v dir="$root.new/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount
-    rm -rf --one-file-system "$root" "$root.new"
-    logged debootstrap 1200 env ${proxy:+http_proxy="$proxy"} \
-        debootstrap --variant=minbase --include="$node_packages" "$codename" "$root.new" "$site"
+    rm -rf --one-file-system "$root"
+    # A mirror that hiccups once must not cost the whole run.
+    (bootstrap_root) || { say "once more" && bootstrap_root; }
     mkdir -p "$root.new/var/log/journal" "$root.new/etc/systemd/journald.conf.d"
     printf '[Journal]\nSystemMaxUse=200M\nRateLimitIntervalSec=0\n' >"$root.new/etc/systemd/journald.conf.d/testbed.conf"
     systemctl --root="$root.new" mask apt-daily.timer apt-daily-upgrade.timer console-getty.service \
@@ -235,6 +237,14 @@ build_root() {
     rm -rf "$root.new"/var/cache/apt/archives/*.deb
     mv "$root.new" "$root"
     stamp root "$codename $node_packages"
+}
+
+bootstrap_root() {
+    # A run that was killed may have left its /proc mounted in there.
+    awk -v dir="$root.new/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount
+    rm -rf --one-file-system "$root.new"
+    logged debootstrap 1200 env ${proxy:+http_proxy="$proxy"} \
+        debootstrap --variant=minbase --include="$node_packages" "$codename" "$root.new" "$site"
 }
 
 # Two images: the sandbox of every pod, and a shell for tests.
@@ -429,7 +439,7 @@ leader() { # the node's PID 1, as this machine counts
 }
 
 boot() {
-    local node=$1 dir=$bed/nodes/$1 pid binds=()
+    local node=$1 dir=$bed/nodes/$1 pid fd binds=()
     mkdir -p "$run"
     make_cgroups "$node"
     make_network "$node"
@@ -439,13 +449,18 @@ boot() {
     if [ "$node" != registry ]; then binds=("--bind=$dir/rancher:/var/lib/rancher" "--bind=$dir/kubelet:/var/lib/kubelet"); fi
     (
         join_cgroups "$node"
+        # Not the caller's open files: a lock of his would be held until `down`.
+        for fd in /proc/"$BASHPID"/fd/*; do
+            fd=${fd##*/}
+            if [ "$fd" -gt 2 ] && [ "$fd" != 255 ]; then exec {fd}>&-; fi
+        done
         exec setsid env -i PATH="$PATH" SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0 SYSTEMD_NSPAWN_LOCK=0 \
             systemd-nspawn --quiet --keep-unit --register=no --settings=no --boot --console=pipe \
             --directory="$dir/merged" --machine="$node" --hostname="$node" \
             --network-namespace-path="/run/netns/$switch_ns-$node" --capability=all \
             --system-call-filter='@keyring bpf' --resolv-conf=off --timezone=off --link-journal=no \
             --bind-ro="$bed/bin:/opt/testbed" --bind=/dev/kmsg "${binds[@]}"
-    ) </dev/null >"$bed/log/console-$node.log" 2>&1 9>&- &
+    ) </dev/null >"$bed/log/console-$node.log" 2>&1 &
     pid=$!
     disown "$pid"
     echo "$pid $(start_time "$pid")" >"$run/$node.pid"
@@ -528,8 +543,25 @@ remains() {
     done | sort -u
 }
 
-down() {
-    local node ns dir
+# There is one bed on a machine, and it may have been started from another
+# checkout, which may be gone.
+may_end() { # [--any]
+    local owner
+    case ${1:-} in "" | --any) ;; *) die "down [--any]" ;; esac
+    owner=$(cat "$run/owner" 2>/dev/null || echo "$here")
+    [ "$owner" != "$here" ] || return 0
+    [ "${1:-}" = --any ] || die "the bed that is up was started from $owner; down --any ends it all the same"
+    say "ending the bed of $owner"
+    if [ -d "$owner/.bed" ]; then
+        exec 8>"$owner/.bed/lock"
+        flock -w 60 8 || die "an up or down is at work in $owner"
+        others_nodes=$owner/.bed/nodes
+    fi
+}
+others_nodes=""
+
+end_bed() {
+    local node ns dir mounted
     for node in $(remains); do
         say "stopping $node"
         halt "$node"
@@ -540,7 +572,11 @@ down() {
     for dir in /sys/fs/cgroup/*/"$cgroup"; do
         if [ -d "$dir" ]; then rmdir "$dir"; fi
     done
-    rm -rf "$bed/nodes" "$run"
+    # Those of another checkout.
+    while read -r mounted; do
+        within 10 umounted "$mounted" || die "$mounted stays mounted"
+    done < <(awk '$1 ~ /^k3sbed-/ { print $2 }' /proc/mounts)
+    rm -rf --one-file-system "$bed/nodes" ${others_nodes:+"$others_nodes"} "$run"
 }
 
 # --- the cluster -------------------------------------------------------------
@@ -612,7 +648,7 @@ node_votes() {
 }
 
 up() {
-    local node wanted=${*:-$servers $agents} limit=${TESTBED_LIMIT:-420} end
+    local node wanted=${*:-$servers $agents} limit=$((420 * patience)) end
     for node in $wanted; do address "$node" >/dev/null; done
     for node in $servers; do
         case " $wanted " in *" $node "*) first=${first:-$node} ;; esac
@@ -620,16 +656,16 @@ up() {
     [ -n "$first" ] || die "a cluster needs at least one of: $servers"
     build
     if [ -e "$run/complete" ]; then
-        [ "$(cat "$run/complete")" = "$here $wanted" ] || die "a bed is up already ($(cat "$run/complete")); run its down first"
+        [ "$(cat "$run/complete")" = "$here $wanted" ] || die "a bed is up already ($(cat "$run/complete")); down --any ends it"
         say "is up already"
         return
     fi
     if [ -d "$run" ] && [ "$(cat "$run/owner" 2>/dev/null)" != "$here" ]; then
-        die "a bed of another checkout is there: $(cat "$run/owner" 2>/dev/null)"
+        die "a bed of another checkout is there: $(cat "$run/owner" 2>/dev/null); down --any ends it"
     fi
     if [ -d "$run" ] || [ -d "$bed/nodes" ]; then
         say "clearing what an earlier run left"
-        down
+        end_bed
     fi
     mkdir -p "$run"
     echo "$here" >"$run/owner"
@@ -765,10 +801,10 @@ wait_for() {
     declare -F "check_$check" >/dev/null || die "no check is called $check"
     [ "$check" = "$2" ] || want=1
     waiting_since=$(date +%s%3N)
-    end=$((waiting_since + $3 * 1000))
+    end=$((waiting_since + $3 * patience * 1000))
     while :; do
         if "check_$check" "$node" 2>/dev/null; then [ $want = 1 ] || break; else [ $want = 0 ] || break; fi
-        [ "$(date +%s%3N)" -lt $end ] || die "$node: not $2 within $3 s"
+        [ "$(date +%s%3N)" -lt $end ] || die "$node: not $2 within $(($3 * patience)) s"
         sleep 0.1
     done
     echo $(($(date +%s%3N) - waiting_since))
@@ -918,9 +954,20 @@ main() {
             mkdir -p "$bed"/{bin,log,images}
             exec 9>"$bed/lock"
             flock -w 5 9 || die "another up or down is at work in this checkout"
-            "$command" "$@"
+            case $command in
+                up) up "$@" ;;
+                down)
+                    may_end "$@"
+                    end_bed
+                    ;;
+                build)
+                    build
+                    if [ "${1:-}" = --all ]; then build_gitea; fi
+                    ;;
+            esac
             ;;
         kubectl | load | status | timeline | push) "$command" "$@" ;;
+        unit) address "${1:?a node}" >/dev/null && unit_of "$1" ;;
         net | power | switch | registry)
             [ $# -ge 2 ] || die "$command takes more; see $0 help"
             "$command" "$@"
