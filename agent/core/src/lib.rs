@@ -1,6 +1,7 @@
 //! Every decision of `k3s-registry-agent`. No I/O, no clock, no logging: values in, values out.
 #![forbid(unsafe_code)]
 
+pub mod certificate;
 pub mod desired;
 pub mod digest;
 pub mod docker_config;
