@@ -10,6 +10,7 @@ pub mod grant;
 pub mod inputs;
 pub mod node;
 pub mod policy;
+pub mod preflight;
 pub mod registries;
 pub mod revision;
 pub mod runtime;

@@ -8,7 +8,7 @@ mod drift;
 pub mod evidence;
 mod idle;
 pub mod journal;
-mod judge;
+pub(crate) mod judge;
 pub mod logs;
 pub mod observed;
 mod pace;

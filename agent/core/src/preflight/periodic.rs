@@ -1,0 +1,93 @@
+//! When registries are asked again while nothing changes: a token expires without anybody editing anything.
+
+use std::time::Duration;
+
+/// Between two probes.
+const EVERY: Duration = Duration::from_secs(6 * 3600);
+/// The first one of a process comes within this time, the later ones by half of it earlier or later: nodes that start
+/// together must not ask together.
+const SPREAD: Duration = Duration::from_secs(3600);
+
+/// The last time that all hosts were asked, by a probe or by a preflight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastProbe {
+    /// When, on the clock that `now` is read from.
+    pub at: Duration,
+    /// For which revision.
+    pub revision: String,
+    /// A host refused a credential.
+    pub refused: bool,
+}
+
+/// When to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Now.
+    Now,
+    /// Not before that.
+    Until(Duration),
+    /// Not before the inputs change: the same credential would only be refused again, and at some point the account
+    /// locked.
+    ForInputs,
+}
+
+/// When to ask next. `seed` is random, drawn once by a process; `started` is when it began to have inputs.
+pub fn next_probe(last: Option<&LastProbe>, revision: &str, started: Duration, now: Duration, seed: u64) -> Wait {
+    let due = match last {
+        Some(last) if last.revision == revision && last.refused => return Wait::ForInputs,
+        Some(last) => {
+            // Another number for each turn, so that nodes that once met part again.
+            let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(last.at.as_secs());
+            last.at + EVERY - SPREAD / 2 + jitter(seed)
+        }
+        None => started + jitter(seed),
+    };
+    if now >= due { Wait::Now } else { Wait::Until(due) }
+}
+
+/// A part of the spread.
+fn jitter(seed: u64) -> Duration {
+    let mut mixed = seed ^ (seed >> 31);
+    mixed = mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^= mixed >> 27;
+    Duration::from_secs(mixed % SPREAD.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn last(at: u64, refused: bool) -> LastProbe {
+        LastProbe { at: Duration::from_secs(at), revision: "r1".to_owned(), refused }
+    }
+
+    #[test]
+    fn nodes_that_start_together_do_not_ask_together() {
+        let first = |seed| next_probe(None, "r1", Duration::ZERO, Duration::ZERO, seed);
+        let times: BTreeSet<_> = (1..200).map(|seed| format!("{:?}", first(seed))).collect();
+        assert!(times.len() > 150, "{}", times.len());
+        assert_eq!(next_probe(None, "r1", Duration::ZERO, SPREAD, 7), Wait::Now);
+    }
+
+    #[test]
+    fn it_is_asked_every_six_hours_more_or_less() {
+        for seed in 0..500 {
+            let Wait::Until(due) = next_probe(Some(&last(100, false)), "r1", Duration::ZERO, Duration::ZERO, seed)
+            else {
+                panic!("not yet")
+            };
+            let hours = (due.as_secs() - 100) as f64 / 3600.0;
+            assert!((5.5..6.5).contains(&hours), "{hours}");
+            assert_eq!(next_probe(Some(&last(100, false)), "r1", Duration::ZERO, due, seed), Wait::Now);
+        }
+    }
+
+    #[test]
+    fn after_one_refusal_it_is_silent_until_the_inputs_change() {
+        let late = Duration::from_secs(1_000_000);
+        assert_eq!(next_probe(Some(&last(0, true)), "r1", Duration::ZERO, late, 1), Wait::ForInputs);
+        assert_eq!(next_probe(Some(&last(0, true)), "r2", Duration::ZERO, late, 1), Wait::Now);
+    }
+}
