@@ -5,7 +5,9 @@ use std::time::Duration;
 use agent_core::digest::Key;
 use agent_core::node::annotations::{NodeSeen, Phase, Told, sentence};
 use agent_core::node::discovery::Hints;
+use agent_core::node::heard::Heard;
 use agent_core::node::journal::{JournalSeen, Record};
+use agent_core::node::observed::ApiSeen;
 use agent_core::node::plan::{Depth, Desired, Observed, Plan, Step, plan};
 use agent_core::node::turn::{Reach, Turn, TurnSource};
 use agent_core::policy::Policy;
@@ -29,8 +31,8 @@ pub struct Given<'a> {
     pub policy: &'a Policy,
     /// This node's annotations; empty without a cluster.
     pub node: NodeSeen,
-    /// Why a server may not be restarted now.
-    pub gate: Option<String>,
+    /// The process was asked to end: nothing new is begun.
+    pub ending: bool,
 }
 
 /// What came of a pass.
@@ -122,7 +124,7 @@ impl Passes {
 
     /// What would be done now. Nothing is.
     pub async fn plan(&self, given: Given<'_>) -> Result<Plan, HostError> {
-        let Given { desired, policy, node, gate } = given;
+        let Given { desired, policy, node, ending } = given;
         let clock = clock().map_err(HostError::Clock)?;
         let host = self.host.observe(self.look, &Hints::of(&node, &policy.unit), &clock).await?;
         if let Ok(seen) = &host {
@@ -137,7 +139,9 @@ impl Passes {
             node,
             source: self.source,
             held: self.held.clone(),
-            gate,
+            heard: Heard::default(),
+            api: ApiSeen::default(),
+            ending,
             dice: crate::random::dice(),
         };
         Ok(plan(&seen, policy))

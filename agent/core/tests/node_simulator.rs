@@ -12,6 +12,7 @@ use std::time::Duration;
 use agent_core::node::journal::Rung;
 use agent_core::node::observed::Role;
 use agent_core::node::plan::{Desired, Wake};
+use agent_core::node::turn::TurnSource;
 use agent_core::policy::{Adopt, Drift, Mode};
 use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
@@ -75,6 +76,8 @@ struct Life {
     tokens: u32,
     /// Chance that the agent dies in a pass: one in this many; never with zero.
     deadly: u64,
+    /// The coordinator is at work.
+    coordinator: bool,
 }
 
 impl Life {
@@ -89,7 +92,11 @@ impl Life {
         world.policy.adopt = Adopt::Replace;
         world.role = if dice.one_in(3) { Role::Server } else { Role::Agent };
         world.exec_type = dice.one_in(4);
-        Self { dice, world, promises: Promises::new(seed), revision: 0, tokens: 0, deadly: 0 }
+        // By the seed itself: the lives without a cluster stay what they were.
+        if seed % 3 == 1 {
+            world.joins();
+        }
+        Self { dice, world, promises: Promises::new(seed), revision: 0, tokens: 0, deadly: 0, coordinator: true }
     }
 
     fn live(mut self) {
@@ -136,7 +143,27 @@ impl Life {
         }
     }
 
+    /// What only a node in a cluster meets.
+    fn cluster_event(&mut self) {
+        let kind = self.dice.below(7);
+        let world = &mut self.world;
+        world.story.push(format!("[cluster event {kind} at {}]", world.now.as_secs()));
+        match kind {
+            0 => world.cluster.away = !world.cluster.away,
+            1 => world.revokes(),
+            2 => world.takes_lease(),
+            3 => world.cluster.lease_fails = world.cluster.lease_fails.take().xor(Some("forbidden (403)".into())),
+            // The Node was deleted, and came back.
+            4 => world.node.annotations.clear(),
+            5 => self.coordinator = !self.coordinator,
+            _ => world.cluster.lease.holder.clear(),
+        }
+    }
+
     fn event(&mut self) {
+        if self.world.source == TurnSource::Coordinator && self.dice.one_in(3) {
+            return self.cluster_event();
+        }
         let kind = self.dice.below(22);
         let world = &mut self.world;
         world.story.push(format!("[event {kind} at {}]", world.now.as_secs()));
@@ -195,6 +222,12 @@ impl Life {
         world.start_takes = Duration::from_secs(2);
         world.failing = 0;
         world.gate = None;
+        world.cluster.away = false;
+        world.cluster.lease_fails = None;
+        if world.source == TurnSource::Coordinator {
+            world.takes_lease();
+        }
+        self.coordinator = true;
         world.policy.pause = false;
         world.policy.drift = Drift::Restore;
         world.start_by_hand();
@@ -207,6 +240,9 @@ impl Life {
         let mut busy = 0;
         loop {
             let dies_after = (self.deadly > 0 && self.dice.one_in(self.deadly)).then(|| self.dice.below(4) as usize);
+            if self.coordinator {
+                self.world.coordinates();
+            }
             let plan = self.promises.pass(&mut self.world, dies_after);
             let wake = if self.world.failed { Wake::After(Duration::from_secs(2)) } else { plan.wake };
             if dies_after.is_some() && !plan.steps.is_empty() {
@@ -246,6 +282,11 @@ impl Life {
         };
         hold(!stuck, "stuck although a node without a file runs here");
         hold(record.intent.is_none(), "an intent is still open");
+        let is_asking = record.asked.is_some() || world.says("wanted").is_some();
+        hold(!is_asking || plan.phase.as_str() == "Pending", "an ask still stands");
+        let in_cluster = world.source == TurnSource::Coordinator;
+        hold(!in_cluster || world.says("phase") == Some(plan.phase.as_str()), "the Node says something else");
+        hold(world.says("answered").map(String::from).as_ref() == record.asks_used.last() || !in_cluster, "answered");
         hold(world.armed.is_none() && !world.fired, "the guard is still armed or left something");
         // A node that we never managed, or are only to report of, stays as it was found.
         let ours = record.applied.is_some() && world.policy.mode != Mode::Report;

@@ -290,13 +290,11 @@ impl Loop {
             self.settled = Some(fresh.inputs);
         }
         let made = self.make().await;
-        let (desired, mut policy, suffix) = match made {
+        let (desired, policy, suffix) = match made {
             Ok(made) => self.consider(made),
             Err(waiting) => (Desired::Waiting(waiting), self.policy_before(), None),
         };
-        // Nothing new is begun by a process that is to end.
-        policy.pause |= ending;
-        let given = Given { desired, policy: &policy, node: self.sources.node(), gate: None };
+        let given = Given { desired, policy: &policy, node: self.sources.node(), ending };
         match self.passes.pass(given).await {
             Ok(passed) => {
                 let seen =

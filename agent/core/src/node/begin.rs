@@ -50,7 +50,7 @@ pub(crate) fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect
 
 /// The record without a stuck intent whose place a cure takes: what it knew is not forgotten.
 fn cured(case: &Case<'_>, intent: &mut Intent) -> Record {
-    let mut record = Record { intent: None, ..case.record.clone() };
+    let mut record = Record { intent: None, unused: None, refused: None, ..case.record.clone() };
     if let Some(stuck) = &case.record.intent {
         intent.passed_before.extend(&stuck.passed_before);
         if let Some(Verdict::Failed(why)) = &stuck.verdict {
@@ -92,7 +92,7 @@ pub(crate) fn intent(case: &Case<'_>, goal: Goal, tree: &Tree, model: super::jou
     };
     Intent {
         goal,
-        ask: String::new(),
+        ask: case.record.asked.as_ref().map(|asked| asked.number.clone()).unwrap_or_default(),
         model,
         tree: case.seen.key.tree(tree),
         tree_before: case.seen.key.tree(&case.host.disk.tree),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::annotations::Phase;
 use super::evidence::{Answer, Check};
+use super::idle::preflighted;
 use super::journal::{Applied, FailedModel, Goal, Inconclusive, Intent, Loaded, Record, Rung, Verdict};
 use super::judge;
 use super::observed::{GuardSeen, Service};
@@ -62,7 +63,7 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
     let reason = match (files_only, restart_left) {
         (true, true) => "written, files only: a restart is needed and was not done".to_owned(),
         (true, false) => "written, files only".to_owned(),
-        (false, _) => format!("proven by {}; not preflighted", words(&passed(case))),
+        (false, _) => format!("proven by {}; {}", words(&passed(case)), preflighted(case)),
     };
     let mut plan = Plan::resting(Phase::Current, reason);
     plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
@@ -218,6 +219,7 @@ pub(crate) fn passed(case: &Case<'_>) -> BTreeSet<Check> {
     let mut passed: BTreeSet<Check> =
         asked.filter(|(_, answer)| **answer == Answer::Passed).map(|(check, _)| *check).collect();
     passed.extend([Check::Unit, Check::CertsD, Check::AuthTables]);
+    passed.extend(judge::confirmed(case));
     passed
 }
 

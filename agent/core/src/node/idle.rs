@@ -7,11 +7,13 @@ use super::annotations::Phase;
 use super::begin::{begin, keep_before};
 use super::conclude::{self, REMEMBERED, passed, remember};
 use super::drift::{drift, heal, keep_proven};
-use super::journal::{Applied, Ask, Goal, Intent, Loaded, Record};
+use super::exchange::{self, Exchange};
+use super::heard::PreflightSeen;
+use super::journal::{Applied, Goal, Intent, Loaded, Record};
 use super::judge;
 use super::observed::{GuardSeen, Service, UnitSeen};
-use super::plan::{Case, Depth, Desired, Kept, Plan, STEADY, Step, Wake, Wanted};
-use super::turn::Turn;
+use super::plan::{Case, Depth, Desired, Gate, Kept, Plan, STEADY, Step, Wake, Wanted};
+use super::turn::{Turn, TurnSource};
 use crate::policy::{Adopt, Mode};
 use crate::registries::changes;
 use crate::registries::effect::Effect;
@@ -44,7 +46,11 @@ pub(crate) fn plan(case: &Case<'_>) -> Plan {
 pub(crate) fn cure(case: &Case<'_>, intent: &Intent, stay: Plan) -> Plan {
     let Ok(wanted) = wanted(case) else { return stay };
     let model = case.seen.key.model(&wanted.registries);
-    if !wanted.errors.is_empty() || model == intent.model || has_failed(case.record, &model) {
+    if !wanted.errors.is_empty()
+        || model == intent.model
+        || has_failed(case.record, &model)
+        || is_refused(case, &wanted)
+    {
         return stay;
     }
     let goal = Goal::Apply(wanted.revision.clone());
@@ -76,6 +82,8 @@ pub(crate) fn retried(case: &Case<'_>) -> Option<Record> {
     let mut record = case.record.clone();
     remember(&mut record.retries, token.to_owned(), REMEMBERED);
     record.failed.clear();
+    record.refused = None;
+    record.unused = None;
     record.inconclusive = None;
     record.restores.clear();
     Some(record)
@@ -239,10 +247,20 @@ fn loud(case: &Case<'_>, wanted: &Wanted, verdict: &judge::Cost) -> Plan {
         plan.failed = Some(wanted.revision.clone());
         return plan;
     }
+    if let Some(refused) = case.record.refused.as_ref().filter(|_| is_refused(case, wanted)) {
+        let mut plan = Plan::resting(Phase::Invalid, refused.why.clone());
+        plan.failed = Some(wanted.revision.clone());
+        return plan;
+    }
     let why = &verdict.why;
     let rest = Plan::resting(Phase::Pending, why.clone());
     let goal = Goal::Apply(wanted.revision.clone());
     turn(case, Request { wanted, goal, effect: verdict.effect, why, cures: false }, rest)
+}
+
+/// A registry refused this revision here.
+fn is_refused(case: &Case<'_>, wanted: &Wanted) -> bool {
+    case.record.refused.as_ref().is_some_and(|refused| refused.revision == wanted.revision)
 }
 
 /// A change that needs a turn.
@@ -257,7 +275,7 @@ pub(crate) struct Request<'a> {
 
 /// Takes the turn, or says what it waits for. `rest` is the plan for while it waits.
 pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Plan {
-    let Request { wanted, goal, effect, why, cures } = request;
+    let Request { wanted, effect, why, cures, .. } = request;
     if case.policy.mode == Mode::Report {
         rest.reason = format!("mode report, nothing is done: {why}");
         return rest;
@@ -302,22 +320,11 @@ pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Pla
         rest.reason = "no undo can be armed on this host (it needs systemd): nothing is written".to_owned();
         return rest;
     }
-    let Some(turn) = Turn::local(case.seen.source) else { return ask(case, wanted, rest) };
-    let windows = &case.policy.windows;
-    if !windows.is_empty() && !windows.iter().any(|window| window.contains(case.seen.clock.wall)) {
-        rest.reason = format!("outside the maintenance windows: {why}");
+    if case.seen.ending {
+        rest.reason = format!("the agent was asked to end: {why}");
         return rest;
     }
-    if let Some(gate) = &case.seen.gate {
-        rest.reason = format!("not begun: {gate}");
-        rest.wake = Wake::After(Duration::from_secs(10));
-        return rest;
-    }
-    if case.host.evidence.is_none() && !matches!(case.host.service, Service::None) {
-        rest.wake = Wake::Now;
-        rest.look = Depth::Full;
-        return rest;
-    }
+    let is_none = matches!(case.host.service, Service::None);
     if let Service::Unit(unit) = &case.host.service
         && !(cures || loops(case, unit))
         && unit.is_active()
@@ -336,35 +343,54 @@ pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Pla
         rest.look = Depth::Full;
         return rest;
     }
+    let turn = match Turn::local(case.seen.source) {
+        Some(turn) => turn,
+        None => match exchange::exchange(case, &request, &rest) {
+            Exchange::Turn(turn) => turn,
+            Exchange::Going(plan) => return *plan,
+            Exchange::None => return exchange::ask(case, wanted, None, rest),
+            Exchange::Over(why) => return exchange::ask(case, wanted, Some(why), rest),
+            Exchange::Refused(why) => return exchange::refused(case, wanted, why, &rest),
+        },
+    };
+    let windows = &case.policy.windows;
+    let is_local = case.seen.source == TurnSource::Local;
+    if is_local && !windows.is_empty() && !windows.iter().any(|window| window.contains(case.seen.clock.wall)) {
+        rest.reason = format!("outside the maintenance windows: {why}");
+        return rest;
+    }
+    if let Gate::Shut(gate) = case.gate() {
+        rest.reason = format!("not begun: {gate}");
+        rest.wake = Wake::After(Duration::from_secs(10));
+        return rest;
+    }
+    if case.host.evidence.is_none() && !is_none {
+        rest.wake = Wake::Now;
+        rest.look = Depth::Full;
+        return rest;
+    }
+    let goal = request.goal;
     let doing = match goal {
         // Who wrote it is known only now: the write below makes the file ours again.
         Goal::Drift(_) => format!("{why}: putting the last proven one back ({effect})"),
-        Goal::Apply(_) | Goal::Heal(_) => format!("replacing the file ({effect}); not preflighted"),
+        Goal::Apply(_) | Goal::Heal(_) => format!("replacing the file ({effect}); {}", preflighted(case)),
     };
     let mut plan = begin(case, wanted, goal, effect, turn);
     plan.reason = doing;
     plan
 }
 
+/// What the registries said before: whoever reads it must not take silence for consent.
+pub(crate) fn preflighted(case: &Case<'_>) -> String {
+    match &case.seen.heard.preflight {
+        Some(PreflightSeen { hosts: 1.., warnings, .. }) if warnings.is_empty() => "preflighted".to_owned(),
+        Some(PreflightSeen { hosts: 1.., warnings, .. }) => format!("preflighted: {}", warnings.join("; ")),
+        Some(_) | None => "not preflighted".to_owned(),
+    }
+}
+
 /// The unit loops on a file that k3s or containerd cannot take.
 pub(crate) fn loops(case: &Case<'_>, unit: &UnitSeen) -> bool {
     let log = &case.host.log;
     log.registries_error || log.containerd_config_error || (unit.restarts >= 2 && log.containerd_exited)
-}
-
-/// Asks the coordinator.
-fn ask(case: &Case<'_>, wanted: &Wanted, mut rest: Plan) -> Plan {
-    let standing = case.record.asked.as_ref().filter(|asked| asked.revision == wanted.revision);
-    let number = standing.map_or_else(|| case.seen.dice.clone(), |asked| asked.number.clone());
-    if standing.is_none() {
-        let asked = Some(Ask { revision: wanted.revision.clone(), number: number.clone() });
-        rest.steps = vec![Step::Record(Box::new(Record { asked, ..case.record.clone() }))];
-    }
-    rest.wanted = Some(format!("{}/{number}", wanted.revision));
-    let why = rest.reason;
-    rest.reason = match case.seen.node.ours("turn") {
-        Some(turn) => format!("waits for its turn ({turn}): {why}"),
-        None => format!("waits for a turn, and no coordinator has answered yet: {why}"),
-    };
-    rest
 }

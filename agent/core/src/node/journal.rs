@@ -45,8 +45,14 @@ pub struct Record {
     pub intent: Option<Intent>,
     /// The ask that stands: it is kept so that a Node object that was deleted and came back says the same.
     pub asked: Option<Ask>,
+    /// When it was drawn, on the wall clock.
+    pub asked_at: Option<Timestamp>,
     /// The last asks that were used; an ask is honoured once. At most 32, oldest first.
     pub asks_used: Vec<String>,
+    /// Why the last grant could not be used.
+    pub unused: Option<Unused>,
+    /// What the preflight refused: it is not asked for again until other inputs come, or `retry`.
+    pub refused: Option<Refused>,
     /// Models that failed here; at most 16, oldest first.
     pub failed: Vec<FailedModel>,
     /// The `retry` tokens that were honoured; at most 16, oldest first.
@@ -103,6 +109,30 @@ pub struct FailedModel {
     pub why: String,
     /// When.
     pub at: Timestamp,
+}
+
+/// Grants in a row, for one revision, that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unused {
+    /// The revision.
+    pub revision: String,
+    /// Why not the last one, in one sentence.
+    pub why: String,
+    /// How many.
+    pub count: u32,
+    /// When the last one was given up.
+    pub at: Timestamp,
+}
+
+/// A revision whose credential a registry refused to this node before anything was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    /// The revision.
+    pub revision: String,
+    /// Why, in one sentence.
+    pub why: String,
 }
 
 /// Verdicts that something else explained.

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::evidence::{Answer, Check};
+use super::journal::{Goal, Intent};
 use super::observed::{Clock, Installation, RuntimeFiles, Service, UnitSeen};
 use super::plan::Case;
+use super::turn::TurnSource;
 use crate::registries::effect::{self, Effect, Loaded};
 use crate::registries::model::Registries;
 use crate::registries::on_disk::{self, OnDisk};
@@ -18,6 +20,9 @@ use crate::tree::Tree;
 
 /// How far the start of a process, read in ticks, may lie before an order on the same clock.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// kubelet renews its Lease every ten seconds.
+const LEASE_AGES: Duration = Duration::from_secs(40);
 
 /// What a change costs, and why, in one sentence without a secret.
 pub(crate) struct Cost {
@@ -38,6 +43,16 @@ impl Standing {
             Self::Passed => "nothing".to_owned(),
             Self::Missing(missing) => {
                 missing.iter().take(3).map(|(check, why)| format!("{check}: {why}")).collect::<Vec<_>>().join("; ")
+            }
+        }
+    }
+
+    /// Whether the node itself is proven, and only what the API server says of it is missing.
+    pub(crate) fn is_only_api(&self) -> bool {
+        match self {
+            Self::Passed => false,
+            Self::Missing(missing) => {
+                missing.iter().all(|(check, _)| matches!(check, Check::Api | Check::NodeLease | Check::NodeReady))
             }
         }
     }
@@ -138,18 +153,14 @@ pub(crate) fn standing(case: &Case<'_>, demanded: &BTreeSet<Check>, restarted: O
         let why = match check {
             Check::Unit => unit_missing(case, unit, restarted),
             Check::CertsD | Check::AuthTables => None,
-            Check::Containerd
-            | Check::Kubelet
-            | Check::Etcd
-            | Check::EtcdLeader
-            | Check::Supervisor
-            | Check::Api
-            | Check::NodeLease
-            | Check::NodeReady => match evidence.and_then(|evidence| evidence.get(check)) {
-                Some(Answer::Passed | Answer::NotApplicable) => None,
-                Some(Answer::Failed(why) | Answer::Unknown(why)) => Some(why.clone()),
-                None => Some("not looked at yet".to_owned()),
-            },
+            Check::Containerd | Check::Kubelet | Check::Etcd | Check::EtcdLeader | Check::Supervisor | Check::Api => {
+                match evidence.and_then(|evidence| evidence.get(check)) {
+                    Some(answer) => missing_of(answer),
+                    None => Some("not looked at yet".to_owned()),
+                }
+            }
+            Check::NodeLease => missing_of(&node_lease(case, unit)),
+            Check::NodeReady => missing_of(&node_ready(case)),
         };
         missing.extend(why.map(|why| (*check, why)));
     }
@@ -157,6 +168,61 @@ pub(crate) fn standing(case: &Case<'_>, demanded: &BTreeSet<Check>, restarted: O
         missing.extend(not_loaded(case, unit));
     }
     if missing.is_empty() { Standing::Passed } else { Standing::Missing(missing) }
+}
+
+fn missing_of(answer: &Answer) -> Option<String> {
+    match answer {
+        Answer::Passed | Answer::NotApplicable => None,
+        Answer::Failed(why) | Answer::Unknown(why) => Some(why.clone()),
+    }
+}
+
+/// The Lease was renewed by the kubelet of this start: seen since, and stamped since by this node's own clock, so that a
+/// renewal from before that was only seen late does not count.
+fn node_lease(case: &Case<'_>, unit: &UnitSeen) -> Answer {
+    if case.seen.source == TurnSource::Local {
+        return Answer::NotApplicable;
+    }
+    let Some(renewed) = &case.seen.api.renewed else {
+        return Answer::Unknown("no renewal of its Lease was seen yet".to_owned());
+    };
+    let age = case.seen.clock.boot.saturating_sub(renewed.seen);
+    let is_of_this_start = unit.main_started.is_none_or(|started| renewed.seen > started)
+        && started_wall(case, unit).is_none_or(|started| renewed.stamp > started);
+    if !is_of_this_start {
+        Answer::Failed("it was not renewed since k3s was started".to_owned())
+    } else if age > LEASE_AGES {
+        Answer::Failed(format!("it was not renewed for {} s", age.as_secs()))
+    } else {
+        Answer::Passed
+    }
+}
+
+fn node_ready(case: &Case<'_>) -> Answer {
+    match (case.seen.source, case.seen.api.is_ready) {
+        (TurnSource::Local, _) => Answer::NotApplicable,
+        (TurnSource::Coordinator, Some(true)) => Answer::Passed,
+        (TurnSource::Coordinator, Some(false)) => Answer::Failed("the Node is not Ready".to_owned()),
+        (TurnSource::Coordinator, None) => Answer::Unknown("the Node was not seen".to_owned()),
+    }
+}
+
+/// Whether this server's own API serves somebody, as far as is known. Where it could not be asked before, its silence now
+/// says nothing.
+pub(crate) fn serves(case: &Case<'_>, intent: &Intent) -> bool {
+    let answer = case.host.evidence.as_ref().and_then(|evidence| evidence.get(&Check::Api));
+    let was_down = matches!(intent.goal, Goal::Heal(_));
+    matches!(answer, Some(Answer::Passed)) || !(was_down || intent.passed_before.contains(&Check::Api))
+}
+
+/// What the API server confirms now.
+pub(crate) fn confirmed(case: &Case<'_>) -> impl Iterator<Item = Check> {
+    let lease = match &case.host.service {
+        Service::Unit(unit) => node_lease(case, unit),
+        Service::None => Answer::NotApplicable,
+    };
+    let answers = [(Check::NodeLease, lease), (Check::NodeReady, node_ready(case))];
+    answers.into_iter().filter(|(_, answer)| *answer == Answer::Passed).map(|(check, _)| check)
 }
 
 fn unit_missing(case: &Case<'_>, unit: &UnitSeen, restarted: Option<(&Clock, &str)>) -> Option<String> {
@@ -199,19 +265,25 @@ pub(crate) fn passed_before(case: &Case<'_>) -> BTreeSet<Check> {
         return BTreeSet::new();
     }
     let asked = case.host.evidence.iter().flatten();
-    asked.filter(|(_, answer)| **answer == Answer::Passed).map(|(check, _)| *check).collect()
+    let passed = asked.filter(|(_, answer)| **answer == Answer::Passed).map(|(check, _)| *check);
+    passed.chain(confirmed(case)).collect()
 }
 
 /// Whether k3s wrote `config.toml` since its start: it does so at every one (`k3s.md` 10), so an older one belongs to an
 /// earlier start.
 pub(crate) fn has_written(case: &Case<'_>, unit: &UnitSeen) -> bool {
-    let (Some(modified), Some(started)) = (case.host.runtime.config_modified, unit.main_started_wall) else {
-        return false;
-    };
-    // Both were written down as they happened, from one clock, and stay when it is set. Only if it was set back between
-    // the two is the file as much older.
+    case.host
+        .runtime
+        .config_modified
+        .zip(started_wall(case, unit))
+        .is_some_and(|(modified, started)| modified >= started)
+}
+
+/// The start of the main process, to compare what is stamped by this node's clock with. Both were written down as they
+/// happened, from one clock, and stay when it is set. Only if it was set back between the two is the stamp as much older.
+fn started_wall(case: &Case<'_>, unit: &UnitSeen) -> Option<Timestamp> {
     let set_back = case.record.intent.as_ref().map_or(SignedDuration::ZERO, |intent| set_back(case, &intent.began));
-    started.checked_sub(set_back).is_ok_and(|started| modified >= started)
+    unit.main_started_wall?.checked_sub(set_back).ok()
 }
 
 /// How far the wall clock was set back since that moment of this boot.

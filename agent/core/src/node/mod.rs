@@ -6,6 +6,8 @@ mod conclude;
 pub mod discovery;
 mod drift;
 pub mod evidence;
+mod exchange;
+pub mod heard;
 mod idle;
 pub mod journal;
 pub(crate) mod judge;

@@ -191,3 +191,21 @@ pub struct HostSeen {
     /// The checks of `design.md` 6, where they were asked for.
     pub evidence: Option<Evidence>,
 }
+
+/// What the API server says of this node; the sentences say why it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiSeen {
+    /// The last renewal of the node's own Lease that was seen to happen; absent if none was since the process began.
+    pub renewed: Option<Renewed>,
+    /// The condition Ready of its Node; absent if the Node was not seen.
+    pub is_ready: Option<bool>,
+}
+
+/// A renewal of the Lease that the node's kubelet holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// When it was seen, on the boot-time clock: not earlier than it happened.
+    pub seen: Duration,
+    /// `renewTime`: this very node's wall clock.
+    pub stamp: Timestamp,
+}

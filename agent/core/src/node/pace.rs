@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::evidence::{Answer, Check};
 use super::journal::Intent;
+use super::judge::{self, Standing};
 use super::observed::{GuardSeen, Role, Service};
 use super::plan::{Case, Step};
 use super::proving;
@@ -12,6 +13,9 @@ use super::proving;
 const REFRESH: Duration = Duration::from_secs(5);
 /// More than this between two looks counts for nothing: nobody looked.
 const LOOKED_LATELY: Duration = Duration::from_secs(15);
+
+/// The API server is waited for this long once the node itself is proven.
+const API_RETURNS: Duration = Duration::from_secs(900);
 
 /// Time on a rung while somebody looked.
 pub(crate) struct Spent {
@@ -32,7 +36,7 @@ pub(crate) fn spent(case: &Case<'_>, intent: &Intent) -> Spent {
     let since = now.boot.saturating_sub(intent.looked.boot);
     let began = intent.rung_began.boot.saturating_add(since.saturating_sub(LOOKED_LATELY));
     let mut hindered = intent.away;
-    if hindrance(case).is_some() {
+    if hindrance(case, intent).is_some() {
         hindered = hindered.saturating_add(since.min(LOOKED_LATELY));
     }
     Spent { counted: now.boot.saturating_sub(began).saturating_sub(hindered), hindered, began }
@@ -61,15 +65,26 @@ pub(crate) fn refresh(case: &Case<'_>, intent: &Intent) -> Vec<Step> {
 }
 
 /// Why nothing can be proven now, whatever the file says.
-pub(crate) fn hindrance(case: &Case<'_>) -> Option<&'static str> {
+pub(crate) fn hindrance(case: &Case<'_>, intent: &Intent) -> Option<&'static str> {
     if supervisor_away(case) {
         return Some("the supervisor does not answer");
     }
     match &case.host.service {
         // Our own restart has a job; an automatic one is `activating`.
         Service::Unit(unit) if unit.active_state == "inactive" && !unit.job_pending => Some("somebody stopped k3s"),
+        // Everything on the node itself is proven: no file makes an API server fail that gets so far.
+        Service::Unit(_) if judge::standing(case, &proving::demanded(intent), None).is_only_api() => {
+            Some("the node runs on the file, and the API server does not confirm it")
+        }
         Service::Unit(_) | Service::None => None,
     }
+}
+
+/// How long it is waited for what does not depend on the file. A server's API may be away for minutes after its own
+/// restart, and nothing on the node suffers from waiting for it: an undo would be one more restart.
+pub(crate) fn patience(case: &Case<'_>, standing: &Standing) -> Duration {
+    let limit = case.limit();
+    if standing.is_only_api() { limit.max(API_RETURNS) } else { limit }
 }
 
 /// An agent whose server does not answer looks just like one with a bad file (`k3s.md` 10).

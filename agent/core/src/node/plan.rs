@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::annotations::{NodeSeen, Phase};
-use super::journal::{JournalSeen, Record};
-use super::observed::{Clock, HostSeen, Unsupported};
-use super::turn::{Turn, TurnSource};
+use super::heard::{Heard, Inquiry};
+use super::journal::{JournalSeen, Record, Rung};
+use super::observed::{ApiSeen, Clock, HostSeen, Role, Unsupported};
+use super::turn::{GATE_HOLDS, Turn, TurnSource};
 use crate::digest::Key;
 use crate::policy::Policy;
 use crate::registries::changes::Change;
@@ -33,8 +34,12 @@ pub struct Observed {
     pub source: TurnSource,
     /// The turn that this very process took, while its intent is open.
     pub held: Option<Turn>,
-    /// Why a server may not be restarted now, if its gate refuses.
-    pub gate: Option<String>,
+    /// What this process heard while it exchanged an ask for a turn.
+    pub heard: Heard,
+    /// What the API server says of this node.
+    pub api: ApiSeen,
+    /// The process was asked to end: nothing new is begun.
+    pub ending: bool,
     /// Eight random hex digits, in case an ask is drawn in this pass.
     pub dice: String,
 }
@@ -97,6 +102,10 @@ pub struct Plan {
     pub failed: Option<String>,
     /// The ask that stands.
     pub wanted: Option<String>,
+    /// The last ask answered.
+    pub answered: Option<String>,
+    /// What has to be asked before the next plan: of no use unless the Node says what this plan says.
+    pub inquiry: Option<Inquiry>,
     /// What the desired change costs, where there is one.
     pub effect: Option<Effect>,
     /// Why it costs that.
@@ -205,13 +214,23 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Plan {
     };
     let host = match &seen.host {
         Ok(host) => host,
-        Err(Unsupported(sentence)) => return Plan::resting(Phase::Invalid, sentence.clone()).of(&record),
+        Err(Unsupported(sentence)) => {
+            // What is open is shown, whatever happens.
+            let phase = match &record.intent {
+                None => Phase::Invalid,
+                Some(intent) if intent.rung == Rung::Stuck => Phase::Stuck,
+                Some(_) => Phase::Proving,
+            };
+            let plan = Plan::resting(phase, sentence.clone()).of(&record);
+            return super::exchange::close(seen, &record, plan);
+        }
     };
     let case = Case { seen, policy, host, record: &record };
-    match &record.intent {
+    let plan = match &record.intent {
         Some(intent) => super::proving::plan(&case, intent),
         None => super::idle::plan(&case),
-    }
+    };
+    super::exchange::close(seen, &record, plan)
 }
 
 /// What every part of the plan looks at.
@@ -223,10 +242,34 @@ pub(crate) struct Case<'a> {
     pub(crate) record: &'a Record,
 }
 
+/// What the server gate says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Gate<'a> {
+    /// It is open, or there is none.
+    Open,
+    /// It has to be asked.
+    Unasked,
+    /// It refuses, or could not be asked.
+    Shut(&'a str),
+}
+
 impl Case<'_> {
     /// The longest time a proof may take: a node whose restarts are slow gets three times its own measure.
     pub(crate) fn limit(&self) -> Duration {
         self.policy.deadline.max(self.record.last_restart.unwrap_or_default().saturating_mul(3))
+    }
+
+    /// Why a server may not be restarted now; the gate has to be asked first where nothing is known.
+    pub(crate) fn gate(&self) -> Gate<'_> {
+        let asked = self.seen.heard.gate.as_ref();
+        let fresh = asked.filter(|read| self.seen.clock.boot.saturating_sub(read.at) <= GATE_HOLDS);
+        let has_gate = self.seen.source == TurnSource::Coordinator && self.host.installation.role == Role::Server;
+        match fresh.map(|read| &read.answer) {
+            Some(Err(why)) => Gate::Shut(why),
+            Some(Ok(())) => Gate::Open,
+            None if has_gate => Gate::Unasked,
+            None => Gate::Open,
+        }
     }
 
     /// When an armed guard acts: after the verdict must have fallen.
@@ -247,6 +290,8 @@ impl Plan {
             revision: None,
             failed: None,
             wanted: None,
+            answered: None,
+            inquiry: None,
             effect: None,
             effect_why: String::new(),
             changes: Vec::new(),

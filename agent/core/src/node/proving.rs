@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::annotations::Phase;
 use super::conclude;
 use super::evidence::{Answer, Check};
+use super::heard::Inquiry;
 use super::journal::{Goal, Intent, Record, Rung, Verdict};
 use super::judge::{self, Standing};
 use super::observed::{GuardSeen, Role, Service, UnitSeen};
 use super::pace;
-use super::plan::{Case, Depth, PROVING, Plan, Step, Wake};
-use super::turn::{Reach, Turn};
+use super::plan::{Case, Depth, Gate, PROVING, Plan, Step, Wake};
+use super::turn::{NoTurn, Reach, Turn};
 use super::undo;
 use crate::tree::Tree;
 
@@ -108,17 +109,35 @@ fn restart_due(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<Plan
     {
         return None;
     }
-    if let Some(gate) = &case.seen.gate {
-        return Some(undo::give_up(case, intent, Verdict::Interrupted(format!("not restarted: {gate}"))));
-    }
     // Only the process that took the turn may go on to a restart; after it died its journal permits proving and undo.
-    Some(match case.seen.held.as_ref().filter(|turn| turn.reach() == Reach::Goal) {
-        Some(turn) => order_restart(case, intent, turn.clone(), "restarting"),
-        None => {
-            let why = "the agent was stopped between the file and the restart";
-            undo::give_up(case, intent, Verdict::Interrupted(why.into()))
+    let Some(held) = case.seen.held.as_ref().filter(|turn| turn.reach() == Reach::Goal) else {
+        let why = "the agent was stopped between the file and the restart";
+        return Some(undo::give_up(case, intent, Verdict::Interrupted(why.into())));
+    };
+    let not_restarted =
+        |why: &str| Some(undo::give_up(case, intent, Verdict::Interrupted(format!("not restarted: {why}"))));
+    let ask = || {
+        let mut plan =
+            waiting(case, intent, "asking for the turn again before a restart".into(), Vec::new(), Wake::Now);
+        plan.inquiry = Some(Inquiry::Turn { cures: true });
+        Some(plan)
+    };
+    let turn = match held.renewed(&case.seen.heard, clock.boot) {
+        Ok(turn) => turn,
+        Err(NoTurn::NotRead) => return ask(),
+        Err(
+            why @ (NoTurn::NotUsed | NoTurn::NotShown | NoTurn::Unreadable(_) | NoTurn::NoHolder | NoTurn::OtherEpoch),
+        ) => return not_restarted(&why.to_string()),
+    };
+    match case.gate() {
+        Gate::Open if case.host.installation.role == Role::Server => {
+            let turn = turn.within(case.seen.heard.gate.as_ref());
+            Some(order_restart(case, intent, turn, "restarting"))
         }
-    })
+        Gate::Open => Some(order_restart(case, intent, turn, "restarting")),
+        Gate::Unasked => ask(),
+        Gate::Shut(why) => not_restarted(why),
+    }
 }
 
 /// Records that a restart is ordered, then orders it.
@@ -149,8 +168,8 @@ fn verdict(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &Standin
     }
     let limit = case.limit();
     let spent = pace::spent(case, intent);
-    if spent.hindered >= limit {
-        let why = pace::hindrance(case).unwrap_or("nothing could be proven for a long time");
+    if spent.hindered >= pace::patience(case, standing) {
+        let why = pace::hindrance(case, intent).unwrap_or("nothing could be proven for a long time");
         return Some(Verdict::Inconclusive(format!("{why}, so nothing can be proven")));
     }
     if spent.counted < limit {
@@ -168,7 +187,7 @@ fn explained(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<String
     if unit.version != intent.version_before {
         return Some("k3s was upgraded meanwhile".into());
     }
-    if let Some(why) = pace::hindrance(case) {
+    if let Some(why) = pace::hindrance(case, intent) {
         return Some(why.into());
     }
     if case.host.log.waits_for_server && !unit.is_active() {

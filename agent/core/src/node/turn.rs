@@ -1,5 +1,16 @@
 //! The right to disturb this node.
 
+use std::time::Duration;
+
+use super::heard::{Heard, LeaseSeen, Read};
+use crate::grant::{Epoch, Grant};
+use crate::node::annotations::Phase;
+
+/// How long a turn holds after the Lease was asked for.
+pub const TURN_HOLDS: Duration = Duration::from_secs(30);
+/// How old the answer of the server gate may be at a restart.
+pub const GATE_HOLDS: Duration = Duration::from_secs(5);
+
 /// Where turns come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnSource {
@@ -14,6 +25,15 @@ pub enum TurnSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     reach: Reach,
+    leave: Option<Leave>,
+}
+
+/// What a granted turn rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Leave {
+    epoch: Epoch,
+    /// On the boot-time clock of the process that took it.
+    until: Duration,
 }
 
 /// How far a turn reaches.
@@ -25,22 +45,111 @@ pub enum Reach {
     Undo,
 }
 
+/// Why a grant gives no turn.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoTurn {
+    /// The journal does not call the ask used.
+    #[error("the grant was not written down as used")]
+    NotUsed,
+    /// The Node does not say yet that it works on it.
+    #[error("the Node does not say that it answered the grant")]
+    NotShown,
+    /// The Lease was not asked for since then, or too long ago: it has to be asked for.
+    #[error("the coordinator's Lease was not read since")]
+    NotRead,
+    /// It could not be read.
+    #[error("cannot read the coordinator's Lease: {0}")]
+    Unreadable(String),
+    /// Nobody holds the Lease.
+    #[error("nobody holds the coordinator's Lease")]
+    NoHolder,
+    /// It has another epoch, or none: the grant was withdrawn, or another coordinator decides.
+    #[error("the grant is of another epoch than the coordinator's Lease")]
+    OtherEpoch,
+}
+
 impl Turn {
     /// The turn of a node without a cluster.
     pub const fn local(source: TurnSource) -> Option<Self> {
         match source {
-            TurnSource::Local => Some(Self { reach: Reach::Goal }),
+            TurnSource::Local => Some(Self { reach: Reach::Goal, leave: None }),
             TurnSource::Coordinator => None,
         }
     }
 
+    /// The turn that a grant gives: its ask is written down as used, after that the Node said so, and after that the
+    /// Lease still had the grant's epoch.
+    pub(crate) fn granted(grant: &Grant, used: &[String], heard: &Heard, now: Duration) -> Result<Self, NoTurn> {
+        let number = &grant.ask.number;
+        if !used.contains(number) {
+            return Err(NoTurn::NotUsed);
+        }
+        let shown = heard.shown.as_ref().filter(|shown| is_answer(shown.phase));
+        let Some(shown) = shown.filter(|shown| shown.answered.as_ref() == Some(number)) else {
+            return Err(NoTurn::NotShown);
+        };
+        let until = holds(&grant.epoch, heard.lease.as_ref(), shown.at, now)?;
+        Ok(Self { reach: Reach::Goal, leave: Some(Leave { epoch: grant.epoch.clone(), until }) })
+    }
+
+    /// The same turn, for as long as the Lease that was read since says.
+    pub(crate) fn renewed(&self, heard: &Heard, now: Duration) -> Result<Self, NoTurn> {
+        let Some(Leave { epoch, .. }) = &self.leave else { return Ok(self.clone()) };
+        let until = holds(epoch, heard.lease.as_ref(), Duration::ZERO, now)?;
+        Ok(Self { reach: self.reach, leave: Some(Leave { epoch: epoch.clone(), until }) })
+    }
+
+    /// The same turn, but not for longer than the gate's answer holds.
+    pub(crate) fn within(mut self, gate: Option<&Read<()>>) -> Self {
+        if let (Some(leave), Some(gate)) = (&mut self.leave, gate) {
+            leave.until = leave.until.min(gate.at.saturating_add(GATE_HOLDS));
+        }
+        self
+    }
+
     /// What an open intent permits after its process died.
     pub(crate) const fn resume(_: &super::journal::Intent) -> Self {
-        Self { reach: Reach::Undo }
+        Self { reach: Reach::Undo, leave: None }
     }
 
     /// How far it reaches.
     pub const fn reach(&self) -> Reach {
         self.reach
     }
+
+    /// Whether its time is over: whoever is to disturb the node with it has to ask anew.
+    pub fn is_over(&self, now: Duration) -> bool {
+        self.leave.as_ref().is_some_and(|leave| now > leave.until)
+    }
+}
+
+/// Phases that say that the node may be disturbed: whoever sees one of them grants nothing next to it.
+const fn is_answer(phase: Phase) -> bool {
+    match phase {
+        Phase::Applying => true,
+        Phase::Current
+        | Phase::Pending
+        | Phase::Proving
+        | Phase::RolledBack
+        | Phase::Stuck
+        | Phase::Invalid
+        | Phase::Paused => false,
+    }
+}
+
+/// Until when the turn holds.
+fn holds(epoch: &Epoch, lease: Option<&Read<LeaseSeen>>, after: Duration, now: Duration) -> Result<Duration, NoTurn> {
+    let read = lease.ok_or(NoTurn::NotRead)?;
+    let until = read.at.saturating_add(TURN_HOLDS);
+    if read.at < after || now > until {
+        return Err(NoTurn::NotRead);
+    }
+    let lease = read.answer.as_ref().map_err(|why| NoTurn::Unreadable(why.clone()))?;
+    if lease.holder.is_empty() {
+        return Err(NoTurn::NoHolder);
+    }
+    if lease.epoch.as_deref() != Some(epoch.as_str()) {
+        return Err(NoTurn::OtherEpoch);
+    }
+    Ok(until)
 }

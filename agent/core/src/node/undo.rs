@@ -5,15 +5,17 @@ use std::time::Duration;
 use super::annotations::Phase;
 use super::conclude;
 use super::evidence::Check;
+use super::heard::Inquiry;
 use super::journal::{Goal, Intent, Rung, Verdict};
 use super::judge::{self, Standing};
 use super::observed::{GuardSeen, Service, UnitSeen};
 use super::pace;
-use super::plan::{Case, Depth, PROVING, Plan, Step, Wake};
+use super::plan::{Case, Depth, Gate, PROVING, Plan, Step, Wake};
 use super::proving::{
     self, RESTART_TAKES, demanded, failed_revision, is_not_restarted, order_restart, undoing, waiting,
 };
 use super::turn::Turn;
+use super::turn::TurnSource;
 
 /// A node that is stuck is looked at this often.
 const STUCK: Duration = Duration::from_secs(10);
@@ -46,7 +48,12 @@ pub(crate) fn undo(case: &Case<'_>, intent: &Intent) -> Plan {
     if let Some(plan) = undo_restart(case, intent, unit, &standing) {
         return plan;
     }
-    if pace::spent(case, intent).counted >= case.limit() {
+    let spent = pace::spent(case, intent);
+    if standing.is_only_api() && spent.counted.saturating_add(spent.hindered) >= case.limit() {
+        // The node itself is proven, and another file would not bring the API server back.
+        return conclude::undone(case, intent);
+    }
+    if spent.counted >= case.limit() {
         return next_rung(case, intent);
     }
     let missing = standing.missing();
@@ -65,11 +72,29 @@ fn undo_restart(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &St
         let why = format!("{}; not restarted while the supervisor does not answer", undoing(intent));
         return Some(waiting(case, intent, why, pace::refresh(case, intent), Wake::After(PROVING)));
     }
-    if let Some(gate) = &case.seen.gate {
-        let why = format!("{}; not restarted: {gate}", undoing(intent));
-        return Some(waiting(case, intent, why, pace::refresh(case, intent), Wake::After(STUCK)));
+    match case.gate() {
+        Gate::Open => {}
+        Gate::Shut(gate) => {
+            let why = format!("{}; not restarted: {gate}", undoing(intent));
+            let mut plan = waiting(case, intent, why, pace::refresh(case, intent), Wake::After(STUCK));
+            plan.inquiry = asks_gate(case).then_some(Inquiry::Gate);
+            return Some(plan);
+        }
+        Gate::Unasked if judge::serves(case, intent) => {
+            let why = format!("{}; asking the other servers", undoing(intent));
+            let mut plan = waiting(case, intent, why, pace::refresh(case, intent), Wake::Now);
+            plan.inquiry = Some(Inquiry::Gate);
+            return Some(plan);
+        }
+        // A server whose API does not answer serves nobody whom its restart could disturb.
+        Gate::Unasked => {}
     }
     Some(order_restart(case, intent, Turn::resume(intent), "the earlier file is back, restarting"))
+}
+
+/// Whether somebody can ask the gate.
+fn asks_gate(case: &Case<'_>) -> bool {
+    case.seen.source == TurnSource::Coordinator
 }
 
 /// A restart of this rung was ordered in this boot, and it took or may still take.
@@ -83,7 +108,7 @@ fn was_restarted(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> bool {
 /// Nothing helped: what lies there is left, and every look may find that it runs after all.
 pub(crate) fn stuck(case: &Case<'_>, intent: &Intent) -> Plan {
     let standing = judge::standing(case, &demanded(intent), None);
-    if matches!(standing, Standing::Passed) {
+    if matches!(standing, Standing::Passed) || standing.is_only_api() {
         return conclude::undone(case, intent);
     }
     if let Some(record) = super::idle::retried(case) {

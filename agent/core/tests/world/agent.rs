@@ -56,7 +56,9 @@ impl World {
             node: self.node.clone(),
             source: self.source,
             held: self.held.clone(),
-            gate: self.gate.clone(),
+            heard: self.cluster.heard.clone(),
+            api: self.api(),
+            ending: self.ending,
             dice: format!("{:08x}", self.dice),
         }
     }
@@ -68,6 +70,7 @@ impl World {
             (Check::Containerd, answer(self.is_up())),
             (Check::Kubelet, answer(self.is_up())),
             (Check::Supervisor, if server { Answer::NotApplicable } else { answer(!self.supervisor_away) }),
+            (Check::Api, if server { answer(self.is_up() && !self.cluster.away) } else { Answer::NotApplicable }),
             (Check::Etcd, if server { answer(self.is_up()) } else { Answer::NotApplicable }),
         ]);
         evidence.extend(self.etcd_leader.clone().map(|leader| (Check::EtcdLeader, leader)));
@@ -76,8 +79,10 @@ impl World {
 
     /// One pass. With `Some(n)` the process dies after n steps of it.
     pub fn pass(&mut self, dies_after: Option<usize>) -> Plan {
+        self.inquire();
         let seen = self.observe();
         let plan = plan(&seen, &self.policy);
+        self.cluster.inquiry = plan.inquiry;
         self.failed = false;
         self.look = plan.look;
         if let Some(Step::Restart(turn)) = plan.steps.iter().find(|step| matches!(step, Step::Restart(_))) {
@@ -89,6 +94,7 @@ impl World {
                 return plan;
             }
             self.story.push(step.name().into());
+            self.permits(step);
             if self.fails(step) {
                 self.story.push("fails".into());
                 if let Step::Replace(tree) = step {
@@ -98,6 +104,7 @@ impl World {
                 self.failed = true;
                 return plan;
             }
+            self.begins(step);
             if !self.execute(step) {
                 return plan;
             }
@@ -107,6 +114,9 @@ impl World {
         }
         if self.record.as_ref().is_none_or(|record| record.intent.is_none()) {
             self.held = None;
+        }
+        if dies_after != Some(plan.steps.len()) {
+            self.tell(&plan);
         }
         plan
     }

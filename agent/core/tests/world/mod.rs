@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses a part of the builder")]
 
 mod agent;
+mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use agent_core::digest::Key;
 use agent_core::node::annotations::{NodeSeen, Phase};
 use agent_core::node::evidence::Answer;
+use agent_core::node::heard::Heard;
 use agent_core::node::journal::Record;
 use agent_core::node::observed::{Clock, Installation, LogSigns, Program, Role, RuntimeFiles};
 use agent_core::node::plan::{Depth, Desired, Wanted};
@@ -54,6 +56,8 @@ pub struct World {
     /// What a server's etcd says of its leader, where the member is asked.
     pub etcd_leader: Option<Answer>,
     pub gate: Option<String>,
+    pub cluster: cluster::Cluster,
+    pub ending: bool,
     /// How long a start takes.
     pub start_takes: Duration,
     /// The guard's marker: when it acts.
@@ -115,6 +119,8 @@ impl World {
             supervisor_away: false,
             etcd_leader: None,
             gate: None,
+            cluster: cluster::Cluster::default(),
+            ending: false,
             start_takes: Duration::from_secs(2),
             armed: None,
             fired: false,
@@ -338,6 +344,9 @@ impl World {
     pub fn die(&mut self) {
         self.held = None;
         self.look = Depth::Steady;
+        self.cluster.heard = Heard::default();
+        self.cluster.inquiry = None;
+        self.cluster.renewed = None;
     }
 
     pub fn is_up(&self) -> bool {

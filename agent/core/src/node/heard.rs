@@ -1,0 +1,79 @@
+//! What one process of the agent heard while it exchanged an ask for a turn, each with the moment it was asked at. Facts
+//! only: what follows from them is decided in [`exchange`](super::exchange). Nothing of it outlives the process.
+
+use std::time::Duration;
+
+use super::annotations::Phase;
+
+/// Everything that was heard. `Default` is a process that heard nothing yet, or has no cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// What the Node says since a write of this process that succeeded.
+    pub shown: Option<Shown>,
+    /// The inputs, read again past every cache; what is desired was made from them.
+    pub inputs: Option<Read<()>>,
+    /// What the registries said to this node.
+    pub preflight: Option<PreflightSeen>,
+    /// The coordinator's Lease, by a quorum read.
+    pub lease: Option<Read<LeaseSeen>>,
+    /// The server gate; an error is a refusal, too.
+    pub gate: Option<Read<()>>,
+}
+
+/// What the Node is known to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The phase.
+    pub phase: Phase,
+    /// The last ask answered.
+    pub answered: Option<String>,
+    /// When the API server had first confirmed both, on the boot-time clock.
+    pub at: Duration,
+}
+
+/// One question and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    /// When it was asked, on the boot-time clock: the answer is at least that new.
+    pub at: Duration,
+    /// The answer, or one sentence that says what could not be asked.
+    pub answer: Result<T, String>,
+}
+
+/// The coordinator's Lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseSeen {
+    /// `spec.holderIdentity`; empty if nobody holds it.
+    pub holder: String,
+    /// Annotation `k3s-registry-agent/epoch`.
+    pub epoch: Option<String>,
+}
+
+/// What was asked of the registries from this node, before anything is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreflightSeen {
+    /// When it began, on the boot-time clock.
+    pub at: Duration,
+    /// How many hosts were asked; none: nothing is claimed of it.
+    pub hosts: usize,
+    /// What the policy enforces and a registry refuses: one sentence, no secret.
+    pub refused: Option<String>,
+    /// What else is to be said.
+    pub warnings: Vec<String>,
+}
+
+/// What is to be asked before the next plan is made, since this one cannot go on without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inquiry {
+    /// The inputs, past every cache; but only after the Node says what this plan says.
+    Inputs,
+    /// The registries, with the inputs that were just read.
+    Preflight,
+    /// The Lease, and on a server the gate after it: the last thing before the plan.
+    Turn {
+        /// The node does not work as it should, and is to be cured by its restart.
+        cures: bool,
+    },
+    /// The gate alone: an undo needs no turn.
+    Gate,
+}
