@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::seen::{NodeSeen, Said};
+use super::seen::{NodeSeen, Said, Word};
 use crate::grant::{Ask, Epoch};
 use crate::node::annotations::Phase;
 use crate::node::observed::Role;
@@ -52,6 +52,8 @@ pub(crate) struct Memory {
     pub(crate) away: Option<Duration>,
     /// It is in no list of Nodes.
     pub(crate) is_gone: bool,
+    /// Another Node of its name came in the middle of its turn, and has not said where it stands.
+    is_remade: bool,
     /// It was excluded during its turn and kept its place long enough: what its Node still says counts no more.
     is_written_off: bool,
     /// The last revision that failed there, until it has proven another, with the operator's token of that time.
@@ -98,10 +100,8 @@ impl Ledger {
             }
         }
         self.nodes.retain(|name, memory| !(memory.is_gone && forget.contains(name)));
-        for (name, memory) in &mut self.nodes {
-            if let Some(seen) = nodes.get(name) {
-                memory.list(seen);
-            }
+        for (name, seen) in nodes {
+            self.nodes.entry(name.clone()).or_insert_with(|| Memory::new(seen)).list(seen);
         }
         self.term = Some(Term { epoch, since: now });
         self.observe(nodes, now);
@@ -128,6 +128,7 @@ impl Ledger {
         self.nodes.retain(|name, memory| {
             if !nodes.contains_key(name) {
                 memory.is_gone = true;
+                (memory.not_ready, memory.cordoned, memory.silent) = (None, None, None);
                 let since = *memory.away.get_or_insert(now);
                 return memory.is_engaged() || now.saturating_sub(since) < FORGET;
             }
@@ -206,6 +207,7 @@ impl Memory {
             silent: None,
             away: None,
             is_gone: false,
+            is_remade: false,
             is_written_off: false,
             failed: None,
         }
@@ -224,11 +226,15 @@ impl Memory {
     /// A quorum read, after the epoch became a new one.
     fn list(&mut self, seen: &NodeSeen) {
         self.former = None;
+        if let (Said::Is(Word::Absent), Said::Is(ask)) = (&seen.turn, &seen.wanted) {
+            // Whoever wrote that took the grant away, and with it what told that the number was used.
+            self.use_number(ask.number.clone());
+        }
         if seen.is_working() {
             self.granted = None;
             return;
         }
-        if seen.uid == self.uid || seen.is_at_rest() {
+        if (seen.uid == self.uid && !self.is_remade) || seen.is_at_rest() {
             self.granted = None;
         }
         if seen.is_at_rest() {
@@ -243,12 +249,14 @@ impl Memory {
                 return;
             }
             self.former = Some(std::mem::replace(&mut self.uid, seen.uid.clone()));
-            self.away = self.is_engaged().then_some(self.away.unwrap_or(now));
-            if seen.is_at_rest() {
-                // Whatever was open, the agent rewrites a new Node from its journal, and says that nothing is.
-                self.granted = None;
-                self.working = None;
-            }
+            self.is_remade = self.is_engaged();
+            self.away = self.is_remade.then_some(self.away.unwrap_or(now));
+        }
+        if self.is_remade && seen.phase.value().is_some() {
+            // Whatever was open, the agent writes a new Node from its journal: what it says is all there is.
+            self.is_remade = false;
+            self.granted = None;
+            self.working = None;
         }
         self.role = seen.role;
         self.is_gone = false;

@@ -11,14 +11,17 @@
 //!    the patch of a grant is sent, [`Ledger::not_written`] if the API server certainly refused it.
 //! 6. [`Turns::gate`]: ask the gate for that server and decide again within [`Waits::gate`].
 
-#![expect(dead_code, reason = "the decision that reads what is remembered follows")]
-
+mod busy;
+mod candidate;
 pub mod gate;
+mod halts;
 mod kept;
 pub mod lease;
 mod ledger;
 mod order;
 mod seen;
+mod sentence;
+mod stop;
 mod waits;
 
 use std::collections::BTreeMap;
@@ -139,3 +142,6 @@ impl Turns {
 pub fn next_turns(fleet: &Fleet, policy: &Policy, now: Duration) -> Turns {
     order::next_turns(fleet, policy, now)
 }
+
+#[cfg(test)]
+mod tests;
