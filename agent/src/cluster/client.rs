@@ -1,7 +1,8 @@
 //! Makes the connection to the API server: in the cluster or from a kubeconfig, with limits, and with every request counted.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use http::{Method, Request, Response};
 use kube::client::{Body, ClientBuilder};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::{Layer, Service};
 
@@ -26,7 +27,18 @@ pub enum Source {
     InCluster,
     /// A kubeconfig; without a path the usual places (`KUBECONFIG`, `~/.kube/config`).
     Kubeconfig(Option<PathBuf>),
+    /// A person's: that file or else the first of the usual places that is there, k3s's own and a pod's included; and of
+    /// its contexts this one.
+    Person {
+        /// The file.
+        kubeconfig: Option<PathBuf>,
+        /// The context; without one the current one.
+        context: Option<String>,
+    },
 }
+
+/// k3s's own kubeconfig, on its servers.
+const K3S_KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
 
 /// Why no connection could be set up.
 #[derive(Debug, thiserror::Error)]
@@ -36,10 +48,36 @@ pub enum ConnectError {
     InCluster(#[source] kube::config::InClusterError),
     /// The kubeconfig cannot be read.
     #[error("cannot read the kubeconfig")]
-    Kubeconfig(#[source] kube::config::KubeconfigError),
+    Kubeconfig(#[source] KubeconfigError),
+    /// The kubeconfig is not what one is. The reader's own words are not shown: they quote the lines, tokens included.
+    #[error(
+        "cannot read the kubeconfig: it is no valid YAML, or has the wrong kind of value, at line {line}, column {column}"
+    )]
+    Malformed {
+        /// Line.
+        line: u64,
+        /// Column.
+        column: u64,
+    },
+    /// There is none in any of the usual places.
+    #[error(
+        "no kubeconfig: not in KUBECONFIG, ~/.kube/config or {K3S_KUBECONFIG}, nor in a pod; name one by --kubeconfig"
+    )]
+    NoKubeconfig,
+    /// k3s's own is there and may not be read.
+    #[error("{K3S_KUBECONFIG} is not for this user: use sudo, or name another by --kubeconfig")]
+    Unreadable,
     /// The client cannot be built from it.
     #[error("cannot build a client")]
     Build(#[source] kube::Error),
+}
+
+impl ConnectError {
+    fn of_kubeconfig(error: KubeconfigError) -> Self {
+        let KubeconfigError::Parse(parse) = error else { return Self::Kubeconfig(error) };
+        let at = parse.location();
+        Self::Malformed { line: at.map_or(1, |at| at.line()), column: at.map_or(1, |at| at.column()) }
+    }
 }
 
 /// The API server, and the namespace of the product. Cheap to clone.
@@ -71,12 +109,21 @@ impl Cluster {
                 let options = KubeConfigOptions::default();
                 match path {
                     Some(path) => {
-                        let file = Kubeconfig::read_from(path).map_err(ConnectError::Kubeconfig)?;
+                        let file = Kubeconfig::read_from(path).map_err(ConnectError::of_kubeconfig)?;
                         Config::from_custom_kubeconfig(file, &options).await
                     }
                     None => Config::from_kubeconfig(&options).await,
                 }
-                .map_err(ConnectError::Kubeconfig)?
+                .map_err(ConnectError::of_kubeconfig)?
+            }
+            Source::Person { kubeconfig, context } => {
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                match persons(kubeconfig.as_deref())? {
+                    Some(file) => {
+                        Config::from_custom_kubeconfig(file, &options).await.map_err(ConnectError::of_kubeconfig)?
+                    }
+                    None => Config::incluster().map_err(|_| ConnectError::NoKubeconfig)?,
+                }
             }
         };
         config.connect_timeout = Some(CALL_LIMIT);
@@ -130,6 +177,31 @@ impl Cluster {
     pub(crate) fn tally(&self) -> &Arc<dyn Tally> {
         &self.tally
     }
+}
+
+/// A person's kubeconfig, where kubectl looks for it and where k3s writes it; none if there is none.
+fn persons(named: Option<&Path>) -> Result<Option<Kubeconfig>, ConnectError> {
+    if let Some(path) = named {
+        return Kubeconfig::read_from(path).map(Some).map_err(ConnectError::of_kubeconfig);
+    }
+    if let Some(file) = Kubeconfig::from_env().map_err(ConnectError::of_kubeconfig)? {
+        return Ok(Some(file));
+    }
+    let own = std::env::home_dir().map(|home| home.join(".kube/config"));
+    for path in own.into_iter().chain([PathBuf::from(K3S_KUBECONFIG)]) {
+        match Kubeconfig::read_from(&path) {
+            Ok(file) => return Ok(Some(file)),
+            Err(KubeconfigError::ReadConfig(error, _)) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => {}
+                ErrorKind::PermissionDenied if path == Path::new(K3S_KUBECONFIG) => {
+                    return Err(ConnectError::Unreadable);
+                }
+                _ => return Err(ConnectError::Kubeconfig(KubeconfigError::ReadConfig(error, path))),
+            },
+            Err(error) => return Err(ConnectError::of_kubeconfig(error)),
+        }
+    }
+    Ok(None)
 }
 
 /// Gives a request its limit, and its error the words that are safe to say.
