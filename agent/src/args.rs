@@ -25,10 +25,10 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, or nothing to do
+  0  done, or nothing to do; status: every node is Current
   1  a fault, or not reached (paused, outside a window, undone): the last lines say which
   2  input refused: nothing was written, the message says what to do
-  3  the file is written, a restart is needed and was not done (--service none)";
+  3  the file is written, a restart is needed and was not done (--service none); status: not every node is Current";
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,6 +103,39 @@ Examples:
     /// Put back what lay there before us, byte for byte, with a restart if one is needed.
     #[command(after_help = "Example:\n  k3s-registry-agent restore --root /")]
     Restore(RestoreArgs),
+    /// Say where the rollout stands: its own sentence, then a line a node.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent status
+  k3s-registry-agent status --watch                            shown again when it changes, until Ctrl-C
+  k3s-registry-agent status --output json
+  until k3s-registry-agent status; do sleep 5; done            until every node is Current
+
+Exit codes: 0 every node is Current, all with one revision; 3 not every one; 1 a fault (no cluster, no rights).
+Nodes with the label k3s-registry-agent/exclude=true do not count.")]
+    Status(StatusArgs),
+    /// Start nothing new: on one node, or in the whole cluster. What has begun is proven or undone.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent pause                    the cluster: \"pause: true\" in policy.yaml, whose other text stays
+  k3s-registry-agent pause lenovomini         one node: its annotation k3s-registry-agent/pause
+
+Where the ConfigMap is kept in Git, write \"pause: true\" there: the next apply takes it away here.")]
+    Pause(OperateArgs),
+    /// Take a pause away again, of one node or of the cluster.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent resume
+  k3s-registry-agent resume lenovomini")]
+    Resume(OperateArgs),
+    /// Let what failed be tried once more: on one node, or everywhere, where a halted revision is let through again.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent retry lenovomini         its annotation k3s-registry-agent/retry
+  k3s-registry-agent retry                    the same annotation of the coordinator's Lease
+
+Each call counts once. Other inputs are tried without it.")]
+    Retry(OperateArgs),
 }
 
 /// Where the node is.
@@ -238,6 +271,53 @@ pub struct RestoreArgs {
     pub node: NodeArgs,
     /// How the result is written.
     #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Which cluster.
+#[derive(Args, Debug)]
+pub struct ClusterArgs {
+    /// Kubeconfig [default: KUBECONFIG, ~/.kube/config, /etc/rancher/k3s/k3s.yaml, or the pod's own].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one].
+    #[arg(long)]
+    pub context: Option<String>,
+    /// Namespace of the agent and its inputs.
+    #[arg(long, short, env = "POD_NAMESPACE", default_value = agent_core::inputs::NAMESPACE)]
+    pub namespace: String,
+}
+
+/// `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub cluster: ClusterArgs,
+    /// Show it again whenever it changes, until Ctrl-C; an API server that is away for a time does not end it.
+    #[arg(long, short)]
+    pub watch: bool,
+    /// For --watch: how often is looked.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval_seconds: u64,
+    /// No colours on a terminal, either.
+    #[arg(long, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_color: bool,
+    /// How the result is written.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `pause`, `resume` and `retry`.
+#[derive(Args, Debug)]
+pub struct OperateArgs {
+    /// The node; without one the whole cluster.
+    pub node: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub cluster: ClusterArgs,
+    /// How the result is written.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
 

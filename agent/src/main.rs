@@ -1,17 +1,18 @@
 //! The one binary.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use k3s_registry_agent::args::{Cli, Command, LogFormat, Output};
-use k3s_registry_agent::commands::{Answer, Code, agent, apply, diff, import, lint, render};
+use k3s_registry_agent::commands::{Answer, Code, agent, apply, diff, import, lint, operate, render, status};
 use k3s_registry_agent::logging::{self, Format, Lossy};
 use k3s_registry_agent::pass::Chain;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parsed();
     let format = match cli.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
@@ -32,6 +33,15 @@ fn main() -> ExitCode {
     code
 }
 
+/// The command line. As a plugin of kubectl the program has kubectl's name for it in its usage.
+fn parsed() -> Cli {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let is_plugin = name.as_deref().and_then(Path::file_name).is_some_and(|name| name == "kubectl-registries");
+    let command = Cli::command();
+    let command = if is_plugin { command.bin_name("kubectl registries") } else { command };
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
 async fn run(command: &Command, lossy: &Lossy) -> ExitCode {
     let (answer, output) = match command {
         Command::Agent(args) => {
@@ -42,6 +52,10 @@ async fn run(command: &Command, lossy: &Lossy) -> ExitCode {
         }
         Command::Apply(args) => (apply::apply(args).await.map_err(|error| fault(&error)), args.output),
         Command::Restore(args) => (apply::restore(args).await.map_err(|error| fault(&error)), args.output),
+        Command::Status(args) => (status::status(args).await.map_err(|error| fault(&error)), args.output),
+        Command::Pause(args) => (operate::pause(args, true).await.map_err(|error| fault(&error)), args.output),
+        Command::Resume(args) => (operate::pause(args, false).await.map_err(|error| fault(&error)), args.output),
+        Command::Retry(args) => (operate::retry(args).await.map_err(|error| fault(&error)), args.output),
         Command::Diff(args) => (diff::diff(args).await.map_err(|error| fault(&error)), args.output),
         Command::Render(args) => (render::render(args).map_err(|error| fault(&error)), Output::Text),
         Command::Lint(args) => (lint::lint(args).map_err(|error| fault(&error)), args.output),

@@ -137,3 +137,15 @@ pub trait Tally: fmt::Debug + Send + Sync {
     /// An Event could not be written and is lost.
     fn event_lost(&self);
 }
+
+/// Counts nothing: for a command that ends before anybody could ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Uncounted;
+
+impl Tally for Uncounted {
+    fn request(&self, _: Verb, _: Outcome) {}
+
+    fn reconnect(&self, _: Watch) {}
+
+    fn event_lost(&self) {}
+}

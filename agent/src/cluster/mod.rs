@@ -1,4 +1,4 @@
-//! The API server: the connection, our own Node, and Events. No kube type leaves this room but through `client`.
+//! The API server: the connection, our own Node, Events, and what an operator asks. No kube type leaves this room but through `client`.
 
 pub mod client;
 pub mod events;
@@ -8,4 +8,5 @@ pub(crate) mod follow;
 pub mod gate;
 pub(crate) mod lean;
 pub mod node;
+pub mod operator;
 pub mod trouble;

@@ -5,8 +5,10 @@ pub mod apply;
 pub mod diff;
 pub mod import;
 pub mod lint;
+pub mod operate;
 pub mod render;
 pub mod session;
+pub mod status;
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ pub enum Code {
     Refused,
     /// A restart is needed and was not done.
     RestartLeft,
+    /// Not every node is Current.
+    NotCurrent,
 }
 
 impl From<Code> for ExitCode {
@@ -34,7 +38,7 @@ impl From<Code> for ExitCode {
             Code::Done => 0,
             Code::Fault => 1,
             Code::Refused => 2,
-            Code::RestartLeft => 3,
+            Code::RestartLeft | Code::NotCurrent => 3,
         })
     }
 }
