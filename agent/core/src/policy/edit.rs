@@ -176,6 +176,12 @@ mod tests {
         })
     }
 
+    /// What is nearly, or is, a policy.
+    const NEARLY: &str = concat!(
+        "(# é\n)?(---\n)?(  )?(\\{)?(version: 1|unit: k3s|pause: false|pause: true|\"pause\": false|unit: >-\n k3s)?",
+        "(\\})?(\n)?(\\.\\.\\.\n)?(# ü)?"
+    );
+
     proptest! {
         /// Nothing of what a person wrote is lost: the lines of before, in their order, but for the word itself.
         #[test]
@@ -195,7 +201,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_changed_rightly_or_not_at_all(text in ".{0,60}", pause in any::<bool>()) {
+        fn any_text_is_changed_rightly_or_not_at_all(text in NEARLY, pause in any::<bool>()) {
             if let Ok(after) = Policy::with_pause(&text, pause) {
                 prop_assert_eq!(Policy::parse(&after).map(|policy| policy.pause), Ok(pause));
             }
