@@ -1,0 +1,203 @@
+# shellcheck shell=bash
+# Drives the test bed for the end-to-end scripts, which source this file. They are shell, and so is this.
+#
+#   on NODE COMMAND...              runs in the node; stdin goes along
+#   evidence NODE [!]CHECK SECONDS  waits until it shows, prints the milliseconds; checks: active ready cri kubelet etcd api
+#                                   ping lease
+#   within SECONDS COMMAND...       until the command succeeds
+#   unplug NODE, plug NODE          its network cable; what a script leaves unplugged is plugged in when it ends
+#   kill_unit NODE UNIT [SIGNAL]    the unit's main process, or k3s's child of that name
+#   power NODE off|on               as the plug does it
+#   refuse NODE TEXT, refuse_no_more NODE   its k3s takes no registries.yaml that holds TEXT
+#   timeline SINCE_MS [NODE...]     what the units did, in milliseconds, one JSON object a line, from the journals
+#   down_at_once SINCE_MS           the most k3s units that were not started at one time
+#   kubectl ARG...                  as the cluster's administrator
+#
+# A check is a function whose steps are chained with &&, named as the claim that it proves: `check NAME` runs it, `summary`
+# is the script's last command. With names as arguments only those checks run.
+#
+# BED names the driver: scripts/testbed.sh, or one with the same commands for another cluster (scripts/verify-on-k3s.sh).
+# TESTBED_PATIENCE multiplies every limit, for a machine that has much else to do.
+
+# shellcheck disable=SC2034 # the scripts use them
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+bed=${BED:-$here/scripts/testbed.sh}
+patience=${TESTBED_PATIENCE:-1}
+# What is tested.
+# shellcheck disable=SC2034
+binary=${BINARY:-$(find "${CARGO_TARGET_DIR:-$here/target}" -path '*-unknown-linux-gnu/release/k3s-registry-agent' -type f 2>/dev/null | head -n 1 || true)}
+image=${IMAGE:-$(find "$here/dist" -name 'k3s-registry-agent-*.tar' 2>/dev/null | head -n 1 || true)}
+nodes="dellmini1 dellmini3 dellmini5 dellmini2 lenovomini"
+
+# --- checks --------------------------------------------------------------------
+
+only=" $* "
+passed=0 failed=0
+note() { printf '      %s\n' "$*"; }
+check() {
+  local name=$1 began=$SECONDS
+  if [ "$only" != "  " ] && [[ $only != *" $name "* ]]; then return; fi
+  printf -- '----  %s\n' "$name"
+  if "$name"; then
+    passed=$((passed + 1))
+    printf 'ok    %s (%d s)\n' "$name" $((SECONDS - began))
+  else
+    failed=$((failed + 1))
+    printf 'FAIL  %s (%d s)\n' "$name" $((SECONDS - began))
+  fi
+}
+# No check at all is a failure too: a name was misspelt.
+summary() {
+  echo "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+expect() { # WHAT WANTED GOT
+  [ "$2" = "$3" ] || { note "$1: wanted '$2', got '$3'" && return 1; }
+}
+has() { # TEXT PART
+  [[ $1 == *"$2"* ]] || { note "not found: $2" && note "$1" && return 1; }
+}
+now_ms() { date +%s%3N; }
+
+# --- nodes ---------------------------------------------------------------------
+
+on() { "$bed" exec "$@"; }
+kubectl() { "$bed" kubectl "$@"; }
+unit() { "$bed" unit "$1"; }
+show() { on "$1" systemctl show "$(unit "$1")" -p "$2" --value | tr -d '\r'; }
+active() { [ "$(show "$1" ActiveState)" = active ]; }
+inactive() { ! active "$1"; }
+within() {
+  local limit=$(($1 * patience)) end
+  end=$((SECONDS + limit))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || { note "not within $limit s: $*" && return 1; }
+    sleep 0.5
+  done
+}
+evidence() { "$bed" wait "$@"; }
+kill_unit() { "$bed" kill "$@"; }
+power() { "$bed" power "$@"; }
+refuse() { "$bed" switch "$1" refuse "$2"; }
+refuse_no_more() { "$bed" switch "$1" off; }
+
+unplugged=" "
+unplug() {
+  unplugged+="$1 "
+  "$bed" net "$1" cut
+}
+plug() {
+  "$bed" net "$1" restore && unplugged=${unplugged//" $1 "/ }
+}
+
+# What has to be undone however the script ends: at_end COMMAND, the last one first.
+ends=()
+at_end() { ends=("$*" "${ends[@]}"); }
+end() {
+  local status=$? command node
+  trap - EXIT
+  for command in "${ends[@]}"; do eval "$command" || true; done
+  for node in $unplugged; do "$bed" net "$node" restore || true; done
+  exit "$status"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+timeline() {
+  local since=$1
+  shift
+  "$bed" timeline "$@" | jq -c --argjson since "$since" 'select(.ms >= $since)'
+}
+# A unit is down from "stopping", or from the exit of its main process, until systemd calls it started. Nodes are taken to
+# be up at the beginning.
+down_at_once() {
+  timeline "$1" | jq -s 'reduce .[] as $event ({down: {}, most: 0};
+    if $event.state == "started" then del(.down[$event.node]) else .down[$event.node] = true end
+    | .most = ([.most, (.down | length)] | max)) | .most'
+}
+
+# --- the product ---------------------------------------------------------------
+
+program=/opt/agent/k3s-registry-agent
+registries=/etc/rancher/k3s/registries.yaml
+# A password that must show up nowhere.
+canary='canary-hunter2-password'
+deadline=$((20 * patience))s
+
+need_binary() {
+  [ -x "$binary" ] || { echo "no static binary: run scripts/build-static.sh, or set BINARY" >&2 && exit 2; }
+}
+need_image() {
+  [ -s "$image" ] || { echo "no image: run scripts/image.sh, or set IMAGE" >&2 && exit 2; }
+}
+put_program() { # NODE
+  on "$1" mkdir -p /opt/agent &&
+    on "$1" sh -c "cat >$program.new && chmod 755 $program.new && mv $program.new $program" <"$binary"
+}
+# As if we had never been there.
+forget() { # NODE
+  on "$1" sh -c "systemctl stop agent-under-test 'k3s-registry-agent*' 2>/dev/null; systemctl reset-failed 2>/dev/null
+    rm -rf $registries /etc/rancher/k3s/registry-tls /var/lib/k3s-registry-agent"
+}
+healthy() { # NODE
+  within 60 active "$1" && evidence "$1" ready 60 >/dev/null && evidence "$1" cri 60 >/dev/null
+}
+
+# In the cluster: the image on every node, and the manifests as an operator applies them.
+namespace=k3s-registry-agent
+install_product() {
+  "$bed" load "$image" && kubectl apply -k "$here/manifests" >/dev/null && within 120 every_agent_is_ready
+}
+every_agent_is_ready() {
+  [ "$(kubectl -n "$namespace" get daemonset agent -o 'jsonpath={.status.numberReady} {.status.updatedNumberScheduled}')" = \
+    "$(kubectl get nodes --no-headers | wc -l | sed 's/\(.*\)/\1 \1/')" ]
+}
+remove_product() { kubectl delete -k "$here/manifests" --ignore-not-found --timeout=120s >/dev/null; }
+annotation() { # NODE NAME: of ours
+  kubectl get node "$1" -o json | jq -r --arg name "k3s-registry-agent/$2" '.metadata.annotations[$name] // ""'
+}
+
+# Inputs on the node: a mirror of HOST, and a credential for it.
+inputs() { # NODE HOST [PASSWORD]
+  on "$1" sh -c 'rm -rf /opt/agent/inputs.new && mkdir -p /opt/agent/inputs.new && cat >/opt/agent/inputs.new/all.yaml' <<INPUTS
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: registries}
+data:
+  policy.yaml: |
+    version: 1
+    deadline: $deadline
+  registries.yaml: |
+    mirrors:
+      $2:
+        endpoint: ["https://mirror.testbed"]
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: mirror
+  annotations: {k3s-registry-agent/host: mirror.testbed}
+type: kubernetes.io/basic-auth
+stringData: {username: someone, password: ${3:-$canary}}
+INPUTS
+  on "$1" sh -c 'rm -rf /opt/agent/inputs && mv /opt/agent/inputs.new /opt/agent/inputs'
+}
+apply() { # NODE: prints what it says and its exit code
+  on "$1" sh -c "$program apply --inputs /opt/agent/inputs --root / 2>&1; echo \"exit \$?\""
+}
+# The agent as a service of the node: it must outlive the call.
+start_agent() { # NODE
+  on "$1" systemd-run --quiet --unit=agent-under-test --property=KillMode=process \
+    $program agent --inputs /opt/agent/inputs --root / --listen off --log k3s_registry_agent=trace
+}
+stop_agent() { # NODE
+  on "$1" sh -c 'systemctl stop agent-under-test 2>/dev/null; systemctl reset-failed agent-under-test 2>/dev/null; true'
+}
+no_canary() { # NODE: not in any log of the node, nor in a file that others may read
+  ! on "$1" sh -c "journalctl -o cat | grep -q $canary" || { note "the password is in the journal" && return 1; }
+  local found
+  found=$(on "$1" sh -c "find /etc/rancher /var/lib/k3s-registry-agent /run /tmp -xdev -type f ! -perm 0600 -exec grep -l $canary {} + 2>/dev/null || true")
+  expect "files with the password that others may read" "" "$found"
+}
