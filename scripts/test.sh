@@ -2,21 +2,35 @@
 # Every test, on a machine that has Rust (rustup), Go and Python; what else is needed is installed. CI runs this and
 # nothing else.
 #
-#   scripts/test.sh              everything
-#   scripts/test.sh --unit       what needs no release build: minutes less
+#   scripts/test.sh              everything: up to an hour on two cores
+#   scripts/test.sh --unit       what needs neither a release build nor the test bed: minutes
 #   scripts/test.sh STEP...      only these; --list names them
 #
 # A step that cannot run has failed. The closing lines say what ran.
+# The steps bed and e2e start a cluster on this machine (tests/testbed/README.md says what that needs), and end it. There
+# can only be one: with CI set, one that another checkout left is ended first.
 # shellcheck disable=SC2317 # the steps are called by their names
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 unit_steps=(tools format clippy test go shell manifests docs first-command)
 image_steps=(image smoke)
+bed_steps=(bed e2e)
+all_steps=("${unit_steps[@]}" "${image_steps[@]}" "${bed_steps[@]}")
 
 # Where one step leaves something for a later one, and what is removed at the end.
 work=$(mktemp -d "${TMPDIR:-/tmp}/test.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+in_background=""
+finish() {
+  if [ -n "$in_background" ]; then
+    kill "$in_background" 2>/dev/null || true
+    wait "$in_background" || true
+  fi
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 target=${CARGO_TARGET_DIR:-$PWD/target}
 program="$target/debug/k3s-registry-agent"
 
@@ -187,10 +201,57 @@ sys.exit(0 if 3 in types else 1)
 PYTHON
 }
 
+# The test bed: it is built, and does what k3s was measured to do.
+step_bed() {
+  end_bed_however_we_end
+  scripts/testbed.sh down ${CI:+--any}
+  guarded 1800 scripts/testbed.sh build --all
+  guarded 1500 scripts/testbed-check.sh
+}
+
+# The product on the test bed.
+step_e2e() {
+  local image="$target/image.tar" binary script failures=()
+  binary=$(echo "$target"/*-unknown-linux-gnu/release/k3s-registry-agent)
+  if ! [ -f "$image" ] || ! [ -x "$binary" ]; then fail "no image: run the step image first"; fi
+  end_bed_however_we_end
+  scripts/testbed.sh down ${CI:+--any}
+  guarded 2100 scripts/testbed.sh up
+  for script in tests/e2e/*.sh; do
+    [ "$script" != tests/e2e/lib.sh ] || continue
+    printf '\n-- %s\n' "$script"
+    guarded 1200 env IMAGE="$image" BINARY="$binary" "$script" || failures+=("$script")
+  done
+  [ "${#failures[@]}" -eq 0 ] || fail "failed: ${failures[*]}"
+}
+
+# A machine that compiles at the same time takes its time: every limit is multiplied.
+export TESTBED_PATIENCE=${TESTBED_PATIENCE:-3}
+# By itself the bed builds behind everything else; here all else waits for it.
+export TESTBED_NICE=${TESTBED_NICE:-0}
+
+# Runs a command with a limit, and ends it if we are to end. For the steps of the bed, which run in the background: bash
+# acts on a signal only when what it waits for in the foreground is over.
+running=""
+guarded() {
+  local limit=$1 status=0
+  shift
+  timeout --kill-after=30 "$limit" "$@" &
+  running=$!
+  wait "$running" || status=$?
+  running=""
+  [ "$status" -ne 124 ] || echo "not done in $limit s: $*" >&2
+  return "$status"
+}
+end_bed_however_we_end() {
+  trap 'exit 143' TERM
+  trap 'if [ -n "$running" ]; then kill "$running" 2>/dev/null; wait "$running" || true; fi; scripts/testbed.sh down' EXIT
+}
+
 case "${1:-}" in
-  "") steps=("${unit_steps[@]}" "${image_steps[@]}") ;;
+  "") steps=("${all_steps[@]}") ;;
   --unit) steps=("${unit_steps[@]}") ;;
-  --list) printf '%s\n' "${unit_steps[@]}" "${image_steps[@]}" && exit 0 ;;
+  --list) printf '%s\n' "${all_steps[@]}" && exit 0 ;;
   -*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
   *) steps=("$@") ;;
 esac
@@ -205,11 +266,21 @@ for step in "${steps[@]}"; do
   started=$SECONDS
   # Not `|| status=$?`: inside a command whose status is asked for, `set -e` is off.
   set +e
-  (
-    set -e
-    "step_$step"
-  )
+  if [[ " ${bed_steps[*]} " == *" $step "* ]]; then
+    (
+      set -e
+      "step_$step"
+    ) &
+    in_background=$!
+    wait "$in_background"
+  else
+    (
+      set -e
+      "step_$step"
+    )
+  fi
   status=$?
+  in_background=""
   set -e
   took=$((SECONDS - started))
   if [ "$status" -eq 0 ]; then
