@@ -40,6 +40,10 @@ pub(crate) struct Memory {
     pub(crate) granted: Option<Granted>,
     /// Numbers that were granted: none is granted again.
     used: VecDeque<String>,
+    /// The number that it had answered when it was seen last; not known before the first sight.
+    latest: Option<Option<String>>,
+    /// Numbers that were drawn there since, or granted: what it answers next is one of these.
+    next: VecDeque<String>,
     /// It was last seen Applying or Proving.
     pub(crate) working: Option<Working>,
     /// Since when it is seen NotReady.
@@ -71,8 +75,6 @@ pub(crate) struct Granted {
 /// A turn that is being used, whoever granted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Working {
-    /// The ask that the node had answered when it was seen so; the same with another phase ends it.
-    answered: Option<String>,
     pub(crate) since: Duration,
     pub(crate) phase: Phase,
 }
@@ -201,6 +203,8 @@ impl Memory {
             role: seen.role,
             granted: None,
             used: VecDeque::new(),
+            latest: None,
+            next: VecDeque::new(),
             working: None,
             not_ready: None,
             cordoned: None,
@@ -226,6 +230,8 @@ impl Memory {
     /// A quorum read, after the epoch became a new one.
     fn list(&mut self, seen: &NodeSeen) {
         self.former = None;
+        self.latest = None;
+        self.next.clear();
         if let (Said::Is(Word::Absent), Said::Is(ask)) = (&seen.turn, &seen.wanted) {
             // Whoever wrote that took the grant away, and with it what told that the number was used.
             self.use_number(ask.number.clone());
@@ -249,6 +255,7 @@ impl Memory {
                 return;
             }
             self.former = Some(std::mem::replace(&mut self.uid, seen.uid.clone()));
+            self.latest = None;
             self.is_remade = self.is_engaged();
             self.away = self.is_remade.then_some(self.away.unwrap_or(now));
         }
@@ -283,51 +290,45 @@ impl Memory {
         self.remember_failure(seen);
     }
 
-    /// Only the answer to the same ask, with a phase in which nothing is open, ends a turn.
+    /// What the Node shows of its turn, unless it is old: what it has answered last can only be followed by an ask that was
+    /// drawn or granted since.
     fn progress(&mut self, seen: &NodeSeen, now: Duration) {
         let answered = seen.answered.value();
-        let answers_ours = self.granted.as_ref().is_some_and(|granted| answered == Some(&granted.ask.number));
-        let is_old = self.granted.as_ref().is_some_and(|granted| granted.is_answered) && !answers_ours;
-        if is_old {
-            return;
+        let is_same = self.latest.as_ref().is_none_or(|latest| latest.as_ref() == answered);
+        if !is_same {
+            if !answered.is_some_and(|answered| self.next.contains(answered)) {
+                return;
+            }
+            self.next.clear();
         }
-        match (&seen.phase, seen.is_working()) {
-            (Said::Is(phase), true) => {
-                let is_new = self.working.as_ref().is_none_or(|working| working.answered.as_ref() != answered);
-                if is_new {
-                    self.working = Some(Working { answered: answered.cloned(), since: now, phase: *phase });
-                }
-                if let Some(working) = &mut self.working {
-                    working.phase = *phase;
-                }
-                if answers_ours && let Some(granted) = &mut self.granted {
-                    granted.is_answered = true;
-                }
+        self.latest = Some(answered.cloned());
+        if let Said::Is(ask) = &seen.wanted {
+            remember(&mut self.next, ask.number.clone());
+        }
+        let answers_ours = self.granted.as_ref().is_some_and(|granted| answered == Some(&granted.ask.number));
+        let Said::Is(phase) = seen.phase else { return };
+        if seen.is_working() {
+            let since = self.working.as_ref().filter(|_| is_same).map_or(now, |working| working.since);
+            self.working = Some(Working { since, phase });
+            if answers_ours && let Some(granted) = &mut self.granted {
+                granted.is_answered = true;
             }
-            (Said::Is(_), false) => {
-                if answers_ours {
-                    self.granted = None;
-                    self.working = None;
-                } else if self.working.as_ref().is_some_and(|working| working.answered.as_ref() == answered) {
-                    self.working = None;
-                }
+        } else {
+            self.working = None;
+            if answers_ours {
+                self.granted = None;
             }
-            (Said::Nothing | Said::Garbage, _) => {}
         }
     }
 
     fn grant(&mut self, ask: Ask, now: Duration) {
         self.use_number(ask.number.clone());
+        remember(&mut self.next, ask.number.clone());
         self.granted = Some(Granted { ask, at: now, is_answered: false });
     }
 
     fn use_number(&mut self, number: String) {
-        if !self.used.contains(&number) {
-            self.used.push_back(number);
-        }
-        if self.used.len() > NUMBERS {
-            self.used.pop_front();
-        }
+        remember(&mut self.used, number);
     }
 
     fn remember_failure(&mut self, seen: &NodeSeen) {
@@ -345,6 +346,16 @@ impl Memory {
                 }
             }
         }
+    }
+}
+
+/// Keeps the last few.
+fn remember(numbers: &mut VecDeque<String>, number: String) {
+    if !numbers.contains(&number) {
+        numbers.push_back(number);
+    }
+    if numbers.len() > NUMBERS {
+        numbers.pop_front();
     }
 }
 

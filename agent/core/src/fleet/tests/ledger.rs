@@ -7,13 +7,15 @@ fn an_old_sight_moves_no_progress_backward() {
     world.decide();
     let granted = world.fleet.nodes["w1"].clone();
     world.begin("w1");
+    let working = world.fleet.nodes["w1"].clone();
     for old in [&before, &granted] {
         *world.seen("w1") = old.clone();
         world.pass(1);
         assert_eq!(world.decide(), [""; 0], "it was seen Applying");
     }
-    world.begin_again();
-    world.prove("w1");
+    *world.seen("w1") = working;
+    world.seen("w1").phase = Said::Is(Phase::Current);
+    world.pass(1);
     let proven = world.fleet.nodes["w1"].clone();
     for old in [&before, &granted] {
         *world.seen("w1") = old.clone();
@@ -83,6 +85,39 @@ fn grants_of_an_earlier_epoch_are_void_unless_they_are_being_used() {
 }
 
 #[test]
+fn a_number_that_was_used_up_is_known_to_every_later_holder() {
+    let mut world = World::asking(&["w1"]);
+    world.decide();
+    for _ in 0..3 {
+        world.fleet.ledger = Ledger::default();
+        world.take(&[]);
+        world.pass(60);
+        assert_eq!(world.decide(), [""; 0]);
+        assert_eq!((&world.fleet.nodes["w1"].grant, world.word("w1")), (&Said::Nothing, Some(Word::Absent)));
+    }
+    world.ask("w1", R1);
+    assert_eq!(world.decide(), ["w1"]);
+}
+
+#[test]
+fn an_old_sight_of_an_earlier_turn_does_not_hide_the_end_of_this_one() {
+    let mut world = World::asking(&["w1", "w2"]);
+    world.decide();
+    world.begin("w1");
+    let old = world.fleet.nodes["w1"].clone();
+    world.prove("w1");
+    world.ask("w1", R2);
+    world.decide();
+    world.begin("w1");
+    let present = std::mem::replace(world.seen("w1"), old);
+    world.pass(1);
+    *world.seen("w1") = present;
+    world.seen("w1").phase = Said::Is(Phase::Current);
+    world.ask("w2", OLD);
+    assert_eq!(world.decide(), ["w2"]);
+}
+
+#[test]
 fn an_answered_grant_of_an_earlier_epoch_is_left_where_it_is() {
     let mut world = World::asking(&["w1"]);
     world.decide();
@@ -125,14 +160,6 @@ fn a_node_that_is_gone_is_forgotten() {
     assert!(world.fleet.ledger.of("w1").is_some(), "a list may lack it by lag");
     world.pass(600);
     assert!(world.fleet.ledger.of("w1").is_none());
-}
-
-impl World {
-    /// The watch shows the present again.
-    fn begin_again(&mut self) {
-        let seen = self.seen("w1");
-        seen.phase = Said::Is(Phase::Applying);
-    }
 }
 
 #[test]

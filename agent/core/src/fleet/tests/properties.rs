@@ -176,9 +176,10 @@ struct Bed {
     past: Vec<Vec<NodeSeen>>,
     /// Agents that have read the Lease in step 4 and work.
     turns: BTreeSet<usize>,
-    grants: BTreeSet<String>,
-    /// Of these, what never arrived: only the ledger of its holder knows of it.
-    unwritten: BTreeSet<String>,
+    /// What this holder granted, whether it arrived or not.
+    granted: BTreeSet<String>,
+    /// What arrived, of all holders.
+    written: BTreeSet<String>,
     lease: Epoch,
 }
 
@@ -192,8 +193,8 @@ impl Bed {
             truth,
             past,
             turns: BTreeSet::new(),
-            grants: BTreeSet::new(),
-            unwritten: BTreeSet::new(),
+            granted: BTreeSet::new(),
+            written: BTreeSet::new(),
             lease: epoch(1),
         }
     }
@@ -251,14 +252,14 @@ impl Bed {
             let at = self.truth.iter().position(|(name, _)| *name == node).expect("a node");
             let is_conflict = self.truth[at].1 != view;
             if let Change::Set(grant) = &grant {
-                assert!(self.grants.insert(grant.ask.number.clone()), "{} granted twice", grant.ask);
+                let number = &grant.ask.number;
                 self.world.fleet.ledger.granted(&node, &grant.ask, self.world.now);
-                if is_conflict && is_uncertain {
-                    self.unwritten.insert(grant.ask.number.clone());
-                }
+                // The old resourceVersion stops a grant on an old sight, but its holder may not learn that.
                 if is_conflict && !is_uncertain {
-                    self.grants.remove(&grant.ask.number);
                     self.world.fleet.ledger.not_written(&node, &grant.ask);
+                } else {
+                    assert!(self.granted.insert(number.clone()), "{number} granted twice");
+                    assert!(is_conflict || self.written.insert(number.clone()), "{number} written twice");
                 }
             }
             if !is_conflict {
@@ -285,7 +286,7 @@ impl Bed {
             Event::Decide { is_uncertain } => self.decide(is_uncertain),
             Event::TakeOver => {
                 self.world.fleet.ledger = Ledger::default();
-                self.grants.retain(|number| !self.unwritten.contains(number));
+                self.granted.clear();
                 self.take(&[]);
             }
             Event::Pass(seconds) => self.world.pass(seconds),
