@@ -160,7 +160,7 @@ impl Metrics {
         for severity in [Severity::Warning, Severity::Error] {
             drop(metrics.findings.get_or_create(&[("severity", word(severity))]));
         }
-        for watch in Watch::ALL {
+        for watch in Watch::AGENT {
             drop(metrics.reconnects.get_or_create(&[("watch", watch.as_str())]));
         }
         Self { registry: b.registry, descriptions: b.descriptions, ..metrics }

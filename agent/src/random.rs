@@ -2,6 +2,7 @@
 
 use std::io;
 
+use agent_core::grant::Epoch;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Fills the buffer.
@@ -22,6 +23,21 @@ pub fn dice() -> String {
     let mut bytes = [0; 4];
     // Without randomness the same number would be drawn twice, which whoever grants refuses; nothing breaks.
     let _ = fill(&mut bytes);
+    hex(&bytes)
+}
+
+/// Sixteen random hex digits: an epoch of the Lease.
+///
+/// # Errors
+///
+/// The kernel gives no randomness. Two epochs that are equal would make an old grant valid again: none is drawn then.
+pub fn epoch() -> io::Result<Epoch> {
+    let mut bytes = [0; 8];
+    fill(&mut bytes)?;
+    Ok(hex(&bytes).parse().expect("sixteen lower-case hex digits are an epoch"))
+}
+
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -36,5 +52,6 @@ mod tests {
         fill(&mut other).unwrap();
         assert_ne!(one, other);
         assert_eq!(dice().len(), 8);
+        assert_ne!(epoch().unwrap(), epoch().unwrap());
     }
 }

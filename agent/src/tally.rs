@@ -46,7 +46,7 @@ pub enum Outcome {
     Abandoned,
 }
 
-/// The watches that the agent keeps open.
+/// The watches that are kept open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Watch {
     /// ConfigMaps of our namespace.
@@ -59,6 +59,12 @@ pub enum Watch {
     Node,
     /// The Lease that kubelet renews for our Node.
     NodeLease,
+    /// All Nodes, by the coordinator.
+    Nodes,
+    /// The agents' pods, by the coordinator.
+    Pods,
+    /// The ConfigMap with the policy, by the coordinator.
+    Policy,
 }
 
 impl Verb {
@@ -113,8 +119,11 @@ impl Outcome {
 }
 
 impl Watch {
-    /// All, for metrics.
-    pub const ALL: [Self; 5] = [Self::ConfigMaps, Self::Secrets, Self::ExtraSecret, Self::Node, Self::NodeLease];
+    /// Those of the agent, for its metrics.
+    pub const AGENT: [Self; 5] = [Self::ConfigMaps, Self::Secrets, Self::ExtraSecret, Self::Node, Self::NodeLease];
+
+    /// Those of the coordinator, for its metrics.
+    pub const COORDINATOR: [Self; 3] = [Self::Nodes, Self::Pods, Self::Policy];
 
     /// The word in metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -124,6 +133,9 @@ impl Watch {
             Self::ExtraSecret => "extra_secret",
             Self::Node => "node",
             Self::NodeLease => "node_lease",
+            Self::Nodes => "nodes",
+            Self::Pods => "pods",
+            Self::Policy => "policy",
         }
     }
 }

@@ -300,14 +300,17 @@ fn param<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl State {
-    /// A page of a collection. Labels are selected by being there; the token to go on from is the last path.
+    /// A page of a collection. Labels are selected by `name` and `name=value`; the token to go on from is the last path.
     fn list(&self, path: &str, query: &str) -> Value {
-        let label = param(query, "labelSelector");
+        let labels: Vec<&str> = param(query, "labelSelector").into_iter().flat_map(|all| all.split(',')).collect();
         let limit = param(query, "limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
         let after = param(query, "continue").unwrap_or("");
         let mut rest = self.objects.iter().filter(|(at, object)| {
             at.rsplit_once('/').is_some_and(|(collection, _)| collection == path)
-                && label.is_none_or(|label| object["metadata"]["labels"].get(label).is_some())
+                && labels.iter().all(|label| match label.split_once('=') {
+                    Some((name, value)) => object["metadata"]["labels"][name] == value,
+                    None => object["metadata"]["labels"].get(label).is_some(),
+                })
                 && at.as_str() > after
         });
         let page: Vec<_> = rest.by_ref().take(limit).collect();

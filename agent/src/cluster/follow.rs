@@ -42,6 +42,17 @@ pub(crate) enum Change<K> {
     Trouble(Trouble),
 }
 
+/// Which objects of a collection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Select<'a> {
+    /// All.
+    All,
+    /// By a field selector.
+    Fields(&'a str),
+    /// By a label selector.
+    Labels(&'a str),
+}
+
 /// How long the server keeps a watch open.
 const WATCH_SECONDS: u32 = 290;
 
@@ -93,25 +104,33 @@ where
 }
 
 /// Tells `on` every change of a collection, in order, starting with all of it.
-pub(crate) async fn follow_all<K>(
+///
+/// Each object is stripped as it comes, page by page: of a large collection only what is used is ever held.
+pub(crate) async fn follow_all<K, T>(
     api: Api<K>,
-    selector: &str,
+    select: Select<'_>,
     watch: Watch,
     tally: Arc<dyn Tally>,
-    mut on: impl FnMut(Change<K>),
+    strip: impl Fn(K) -> T,
+    mut on: impl FnMut(Change<T>),
 ) -> Infallible
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
-    let params = WatchParams::default().fields(selector).timeout(WATCH_SECONDS);
+    let (list_params, params) = (ListParams::default().limit(PAGE), WatchParams::default().timeout(WATCH_SECONDS));
+    let (list_params, params) = match select {
+        Select::All => (list_params, params),
+        Select::Fields(selector) => (list_params.fields(selector), params.fields(selector)),
+        Select::Labels(selector) => (list_params.labels(selector), params.labels(selector)),
+    };
     let mut backoff = Backoff::default();
     loop {
-        let trouble = match list(&api, selector).await {
+        let trouble = match list(&api, list_params.clone(), &strip).await {
             Ok((objects, version)) => {
                 on(Change::All(objects));
                 let mut on = |event| match event {
-                    Event::Set(object) => on(Change::Set(object)),
-                    Event::Unset(object) => on(Change::Unset(object)),
+                    Event::Set(object) => on(Change::Set(strip(object))),
+                    Event::Unset(object) => on(Change::Unset(strip(object))),
                 };
                 stream(&api, &params, version, &mut backoff, &mut on).await
             }
@@ -121,15 +140,18 @@ where
     }
 }
 
-async fn list<K>(api: &Api<K>, selector: &str) -> Result<(Vec<K>, Option<String>), Trouble>
+async fn list<K, T>(
+    api: &Api<K>,
+    mut params: ListParams,
+    strip: &impl Fn(K) -> T,
+) -> Result<(Vec<T>, Option<String>), Trouble>
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
-    let mut params = ListParams::default().fields(selector).limit(PAGE);
     let mut objects = Vec::new();
     loop {
         let page = call(api.list(&params)).await?;
-        objects.extend(page.items);
+        objects.extend(page.items.into_iter().map(strip));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
             None => return Ok((objects, page.metadata.resource_version)),

@@ -116,11 +116,41 @@ pub(crate) struct EndpointPort {
     pub(crate) port: Option<u16>,
 }
 
-/// When it was renewed.
+/// Who holds it, and when it was renewed.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct LeaseSpec {
-    #[serde(rename = "renewTime", default)]
+    #[serde(default)]
+    pub(crate) holder_identity: Option<String>,
+    #[serde(default)]
     pub(crate) renew_time: Option<Timestamp>,
+    #[serde(default)]
+    pub(crate) lease_transitions: Option<i32>,
+}
+
+/// A Pod.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pod {
+    #[serde(deserialize_with = "meta")]
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default)]
+    pub(crate) spec: PodSpec,
+    #[serde(default)]
+    pub(crate) status: PodStatus,
+}
+
+/// Where it runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct PodSpec {
+    #[serde(rename = "nodeName", default)]
+    pub(crate) node_name: Option<String>,
+}
+
+/// Whether it runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct PodStatus {
+    #[serde(default)]
+    pub(crate) phase: String,
 }
 
 macro_rules! resource {
@@ -160,6 +190,7 @@ resource!([<const SECRET: bool>] Held<SECRET>, NamespaceResourceScope, "",
     if SECRET { "Secret" } else { "ConfigMap" }, if SECRET { "secrets" } else { "configmaps" });
 resource!([] Node, ClusterResourceScope, "", "Node", "nodes");
 resource!([] EndpointSlice, NamespaceResourceScope, "discovery.k8s.io", "EndpointSlice", "endpointslices");
+resource!([] Pod, NamespaceResourceScope, "", "Pod", "pods");
 resource!([] Lease, NamespaceResourceScope, "coordination.k8s.io", "Lease", "leases");
 
 #[derive(Deserialize)]

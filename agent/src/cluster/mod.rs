@@ -1,4 +1,5 @@
-//! The API server: the connection, our own Node, Events, and what an operator asks. No kube type leaves this room but through `client`.
+//! The API server: the connection, our own Node and all Nodes, the coordinator's Lease, the server gate, Events, and what an
+//! operator asks. No kube type leaves this room but through `client`.
 
 pub mod client;
 pub mod events;
@@ -7,6 +8,8 @@ pub(crate) mod fake;
 pub(crate) mod follow;
 pub mod gate;
 pub(crate) mod lean;
+pub mod lease;
 pub mod node;
+pub mod nodes;
 pub mod operator;
 pub mod trouble;

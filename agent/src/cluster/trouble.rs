@@ -52,6 +52,16 @@ impl Trouble {
         }
     }
 
+    /// Tells whether a write with this answer was certainly not carried out. Anything else counts as carried out by whoever
+    /// would do harm by writing twice: a server's error, silence, and an answer that cannot be read prove nothing.
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Forbidden(_) | Self::NotFound | Self::Conflict | Self::Gone => true,
+            Self::Refused { code, .. } => *code >= 400 && *code < 500,
+            Self::TimedOut | Self::Unreachable(_) | Self::Malformed => false,
+        }
+    }
+
     pub(crate) fn of_status(status: &kube::core::Status) -> Self {
         match status.code {
             401 | 403 => Self::Forbidden(status.code),

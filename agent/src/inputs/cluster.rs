@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::{FOREIGN_CONFIG_MAP, FOREIGN_TYPES, keep_ours, manifest};
 use crate::cluster::client::Cluster;
-use crate::cluster::follow::{Change, Sight, follow, follow_all};
+use crate::cluster::follow::{Change, Select, Sight, follow, follow_all};
 use crate::cluster::lean::{Fields, Held};
 use crate::cluster::trouble::Trouble;
 use crate::tally::Watch;
@@ -116,18 +116,26 @@ async fn collect<const SECRET: bool>(
     news: mpsc::UnboundedSender<News>,
 ) -> Infallible {
     let api = Api::<Held<SECRET>>::namespaced(cluster.client(), cluster.namespace());
-    follow_all(api, &selector, watch, cluster.tally().clone(), |change| {
-        let item = match change {
-            Change::All(objects) => {
-                News::All(kind, objects.into_iter().map(|held| (name(&held), entry(kind, held))).collect())
-            }
-            Change::Set(held) => News::Set(kind, name(&held), entry(kind, held)),
-            Change::Unset(held) => News::Unset(kind, name(&held)),
-            Change::Trouble(trouble) => News::Trouble(kind, trouble),
-        };
-        // The receiver goes when everything goes.
-        let _ = news.send(item);
-    })
+    let select = Select::Fields(&selector);
+    follow_all(
+        api,
+        select,
+        watch,
+        cluster.tally().clone(),
+        |held| held,
+        |change| {
+            let item = match change {
+                Change::All(objects) => {
+                    News::All(kind, objects.into_iter().map(|held| (name(&held), entry(kind, held))).collect())
+                }
+                Change::Set(held) => News::Set(kind, name(&held), entry(kind, held)),
+                Change::Unset(held) => News::Unset(kind, name(&held)),
+                Change::Trouble(trouble) => News::Trouble(kind, trouble),
+            };
+            // The receiver goes when everything goes.
+            let _ = news.send(item);
+        },
+    )
     .await
 }
 
