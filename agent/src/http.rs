@@ -36,7 +36,7 @@ const CONNECTION: Duration = Duration::from_secs(15);
 /// How long open requests may take at the end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
-/// Tells whether the pass loop is alive: it ticks whenever it comes round.
+/// Tells whether the process's loop is alive: it ticks whenever it comes round.
 #[derive(Debug)]
 pub struct Liveness {
     limit: Duration,
@@ -63,9 +63,9 @@ impl Liveness {
 /// What the answers come from.
 #[derive(Clone)]
 pub struct Health {
-    /// Of the pass loop.
+    /// Of the loop.
     pub liveness: Arc<Liveness>,
-    /// Set when a pass has ended that saw inputs, and its own Node in a cluster.
+    /// Set when all that is needed has been seen: by an agent, its inputs and its own Node.
     pub is_ready: Arc<AtomicBool>,
     /// The text of `/metrics` and its type.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -80,7 +80,7 @@ impl fmt::Debug for Health {
     }
 }
 
-/// Serves until `shutdown`, then lets open requests end. Drive it beside the pass.
+/// Serves until `shutdown`, then lets open requests end. Drive it beside the loop.
 pub async fn serve(listener: TcpListener, health: Health, shutdown: impl Future<Output = ()>) {
     let limit = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -144,8 +144,8 @@ fn answer<B>(request: &Request<B>, health: &Health) -> Response<Full<Bytes>> {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let (status, kind, text) = match request.uri().path() {
         _ if !is_read => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned()),
-        "/livez" => verdict(liveness.is_alive(), "the pass loop stands still"),
-        "/readyz" => verdict(is_ready.load(Ordering::Relaxed), "no pass has seen its inputs yet"),
+        "/livez" => verdict(liveness.is_alive(), "the loop stands still"),
+        "/readyz" => verdict(is_ready.load(Ordering::Relaxed), "not all that is needed has been seen yet"),
         "/metrics" => (StatusCode::OK, *metrics_type, metrics()),
         _ => (StatusCode::NOT_FOUND, TEXT, "/livez, /readyz, /metrics\n".to_owned()),
     };

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod cluster;
 pub mod commands;
+pub mod coordinator;
 pub mod execute;
 pub mod host;
 pub mod http;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
 use k3s_registry_agent::args::{Cli, Command, LogFormat, Output};
-use k3s_registry_agent::commands::{Answer, Code, agent, apply, diff, import, lint, operate, render, status};
+use k3s_registry_agent::commands::{
+    Answer, Code, agent, apply, coordinator, diff, import, lint, operate, render, status,
+};
 use k3s_registry_agent::logging::{self, Format, Lossy};
 use k3s_registry_agent::pass::Chain;
 
@@ -17,8 +19,9 @@ fn main() -> ExitCode {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    // A command shows what came of it; only the agent, which runs for ever, says what changes as it goes.
-    let filter = cli.log.as_deref().or((!matches!(cli.command, Command::Agent(_))).then_some("warn"));
+    // A command shows what came of it; only what runs for ever says what changes as it goes.
+    let filter =
+        cli.log.as_deref().or((!matches!(cli.command, Command::Agent(_) | Command::Coordinator(_))).then_some("warn"));
     let lossy = match logging::init(format, filter) {
         Ok(lossy) => lossy,
         Err(error) => return fault(&error),
@@ -46,6 +49,12 @@ async fn run(command: &Command, lossy: &Lossy) -> ExitCode {
     let (answer, output) = match command {
         Command::Agent(args) => {
             return match agent::agent(args, lossy).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fault(&error),
+            };
+        }
+        Command::Coordinator(args) => {
+            return match coordinator::coordinator(args, lossy).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fault(&error),
             };

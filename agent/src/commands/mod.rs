@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod coordinator;
 pub mod diff;
 pub mod import;
 pub mod lint;
