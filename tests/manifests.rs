@@ -72,11 +72,12 @@ fn install_yaml_holds_the_very_objects_of_the_kustomization() {
 }
 
 #[test]
-fn nothing_is_shipped_besides_the_agent_and_its_rights() {
+fn nothing_is_shipped_besides_the_two_workloads_and_their_rights() {
     let names: Vec<_> = shipped().iter().map(name).collect();
     let expected = [
         "Namespace  k3s-registry-agent",
         "ServiceAccount k3s-registry-agent agent",
+        "ServiceAccount k3s-registry-agent coordinator",
         "ClusterRole  k3s-registry-agent:agent",
         "ClusterRoleBinding  k3s-registry-agent:agent",
         "Role k3s-registry-agent agent",
@@ -99,7 +100,9 @@ fn nothing_is_shipped_besides_the_agent_and_its_rights() {
         "ValidatingAdmissionPolicyBinding  k3s-registry-agent-coordinator-nodes",
         "ValidatingAdmissionPolicy  k3s-registry-agent-coordinator-lease",
         "ValidatingAdmissionPolicyBinding  k3s-registry-agent-coordinator-lease",
+        "Lease k3s-registry-agent k3s-registry-agent-coordinator",
         "DaemonSet k3s-registry-agent agent",
+        "Deployment k3s-registry-agent coordinator",
     ];
     // A ConfigMap above all: without one nothing on a node is touched.
     assert_eq!(names, expected);
@@ -339,4 +342,52 @@ fn the_image_is_the_one_that_image_sh_makes_and_is_not_pulled_when_there() {
     let container = &agent_pod()["containers"][0];
     assert_eq!(container["image"], format!("localhost/k3s-registry-agent:{}", env!("CARGO_PKG_VERSION")));
     assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+}
+
+fn coordinator() -> Value {
+    let shipped = shipped();
+    shipped.into_iter().find(|o| text(o, "/kind") == "Deployment").expect("a Deployment")["spec"].clone()
+}
+
+#[test]
+fn the_coordinator_has_no_privilege_and_nothing_of_its_host() {
+    let pod = coordinator()["template"]["spec"].clone();
+    for absent in ["hostPID", "hostNetwork", "hostIPC", "volumes", "initContainers"] {
+        assert_eq!(pod.get(absent), None, "{absent}");
+    }
+    assert_eq!(pod["serviceAccountName"], "coordinator");
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    let expected = serde_json::json!({
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}
+    });
+    assert_eq!(pod["containers"].as_array().map(Vec::len), Some(1));
+    assert_eq!(pod["containers"][0]["securityContext"], expected);
+}
+
+#[test]
+fn one_coordinator_replaces_the_other_and_runs_beside_any_agent() {
+    let deployment = coordinator();
+    assert_eq!((&deployment["replicas"], &deployment["strategy"]["type"]), (&1.into(), &"Recreate".into()));
+    assert_eq!(&deployment["selector"]["matchLabels"], &deployment["template"]["metadata"]["labels"]);
+    let pod = &deployment["template"]["spec"];
+    assert_eq!(pod["priorityClassName"], "system-cluster-critical");
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], agent_pod()["containers"][0]["image"]);
+    assert_eq!(container["args"], serde_json::json!(["coordinator", "--listen", "[::]:9617"]));
+    assert_eq!(container["resources"]["limits"], serde_json::json!({"memory": "64Mi"}));
+    for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
+        assert_eq!(container[probe]["httpGet"], serde_json::json!({"port": 9617, "path": path}), "{probe}");
+    }
+}
+
+#[test]
+fn the_lease_is_shipped_without_a_holder() {
+    let shipped = shipped();
+    let lease = shipped.iter().find(|o| text(o, "/kind") == "Lease").expect("a Lease");
+    // With a spec, applying the manifests again would take it from its holder.
+    assert_eq!((lease.get("spec"), lease["metadata"].get("annotations")), (None, None));
+    let named =
+        rights(&shipped).into_iter().any(|right| right.contains("leases[k3s-registry-agent-coordinator] get,update"));
+    assert!(named, "the coordinator's right names it");
 }
