@@ -133,7 +133,7 @@ async fn live(bed: &Bed, wish: Wish, left: &Cell<usize>, tear: Tear) -> bool {
     let seen = host.observe(Depth::Steady, &Hints::default(), &clock().unwrap()).await.unwrap().unwrap();
     let passes = Passes::new(host, key, TurnSource::Local);
     for _ in 0..ROUNDS {
-        let given = Given { desired: desired.clone(), policy: &policy, node: Default::default(), ending: false };
+        let given = Given::alone(desired.clone(), &policy);
         let plan = passes.plan(given).await.unwrap();
         if execute(&Dying { host: passes.host(), left, tear, before: seen.disk.tree.clone() }, &plan.steps)
             .await

@@ -5,15 +5,17 @@ use std::time::Duration;
 use agent_core::digest::Key;
 use agent_core::node::annotations::{NodeSeen, Phase, Told, sentence};
 use agent_core::node::discovery::Hints;
-use agent_core::node::heard::Heard;
-use agent_core::node::journal::{JournalSeen, Record};
-use agent_core::node::observed::ApiSeen;
+use agent_core::node::evidence::Check;
+use agent_core::node::heard::{Heard, Inquiry};
+use agent_core::node::journal::JournalSeen;
+use agent_core::node::observed::{ApiSeen, Role};
 use agent_core::node::plan::{Depth, Desired, Observed, Plan, Step, plan};
 use agent_core::node::turn::{Reach, Turn, TurnSource};
 use agent_core::policy::Policy;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
+use crate::cluster::hearing::Hearing;
 use crate::execute::{FailureKind, StepFailed, execute};
 use crate::host::clock::clock;
 use crate::host::{Host, HostError};
@@ -31,8 +33,19 @@ pub struct Given<'a> {
     pub policy: &'a Policy,
     /// This node's annotations; empty without a cluster.
     pub node: NodeSeen,
+    /// What the API server says of this node.
+    pub api: ApiSeen,
     /// The process was asked to end: nothing new is begun.
     pub ending: bool,
+    /// Who asks the cluster what a plan wants to know; none without one.
+    pub hearing: Option<&'a mut Hearing>,
+}
+
+impl<'a> Given<'a> {
+    /// What a pass without a cluster is given.
+    pub fn alone(desired: Desired, policy: &'a Policy) -> Self {
+        Self { desired, policy, node: NodeSeen::default(), api: ApiSeen::default(), ending: false, hearing: None }
+    }
 }
 
 /// What came of a pass.
@@ -75,14 +88,16 @@ pub struct Passes {
     source: TurnSource,
     held: Option<Turn>,
     look: Depth,
-    told: Option<(Phase, String, Timestamp)>,
+    /// What the last plan wants to know before the next.
+    inquiry: Option<Inquiry>,
+    told: Option<Told>,
     failures: u32,
 }
 
 impl Passes {
     /// Starts with what the journal remembers; nothing else outlives a process.
     pub const fn new(host: Host, key: Key, source: TurnSource) -> Self {
-        Self { host, key, source, held: None, look: Depth::Steady, told: None, failures: 0 }
+        Self { host, key, source, held: None, look: Depth::Steady, inquiry: None, told: None, failures: 0 }
     }
 
     /// The node's host.
@@ -100,11 +115,22 @@ impl Passes {
         matches!(self.host.record(), Ok(JournalSeen::Found(record)) if record.intent.is_some())
     }
 
+    /// Whether something was begun that has an end of its own: an intent, or an exchange for a turn.
+    pub fn is_busy(&self) -> bool {
+        self.is_open() || self.told.as_ref().is_some_and(|told| told.phase == Phase::Applying)
+    }
+
+    /// What has to be asked before the next pass, since its inputs depend on it.
+    pub const fn inquiry(&self) -> Option<Inquiry> {
+        self.inquiry
+    }
+
     /// Does one pass.
     pub async fn pass(&mut self, given: Given<'_>) -> Result<Passed, PassError> {
         let now = clock().map_err(|source| PassError::Observe(HostError::Clock(source)))?.wall;
         let plan = self.plan(given).await.map_err(PassError::Observe)?;
         self.look = plan.look;
+        self.inquiry = plan.inquiry;
         if let Some(Step::Restart(turn)) = plan.steps.iter().find(|step| matches!(step, Step::Restart(_)))
             && turn.reach() == Reach::Goal
         {
@@ -113,6 +139,7 @@ impl Passes {
         if let Err(failed) = execute(&self.host, &plan.steps).await {
             self.failures += 1;
             self.look = Depth::Steady;
+            self.inquiry = None;
             return Err(failed.into());
         }
         self.failures = 0;
@@ -124,9 +151,24 @@ impl Passes {
 
     /// What would be done now. Nothing is.
     pub async fn plan(&self, given: Given<'_>) -> Result<Plan, HostError> {
-        let Given { desired, policy, node, ending } = given;
+        let Given { desired, policy, node, api, ending, hearing } = given;
+        let before = clock().map_err(HostError::Clock)?;
+        let mut host = self.host.observe(self.look, &Hints::of(&node, &policy.unit), &before).await?;
+        let mut heard = Heard::default();
+        if let Some(hearing) = hearing {
+            if let Ok(seen) = &mut host {
+                let role = seen.installation.role;
+                if let (Role::Server, Some(evidence)) = (role, &mut seen.evidence) {
+                    evidence.insert(Check::Api, hearing.own_api().await);
+                }
+                // Last: what a turn rests on is to be as new as can be.
+                if let Some(inquiry) = self.inquiry {
+                    hearing.ask(inquiry, role).await;
+                }
+            }
+            heard = hearing.heard().clone();
+        }
         let clock = clock().map_err(HostError::Clock)?;
-        let host = self.host.observe(self.look, &Hints::of(&node, &policy.unit), &clock).await?;
         if let Ok(seen) = &host {
             tracing::trace!(?seen.service, ?seen.guard, ?seen.evidence, "observed");
         }
@@ -139,8 +181,8 @@ impl Passes {
             node,
             source: self.source,
             held: self.held.clone(),
-            heard: Heard::default(),
-            api: ApiSeen::default(),
+            heard,
+            api,
             ending,
             dice: crate::random::dice(),
         };
@@ -150,14 +192,13 @@ impl Passes {
     fn report(&mut self, plan: Plan, now: Timestamp) -> Passed {
         let reason = sentence(&plan.reason);
         let since = match &self.told {
-            Some((phase, _, since)) if *phase == plan.phase => *since,
+            Some(told) if told.phase == plan.phase => told.since,
             Some(_) | None => now,
         };
-        let is_news = self.told.as_ref().is_none_or(|(phase, said, _)| (*phase, said) != (plan.phase, &reason));
+        let is_news = self.told.as_ref().is_none_or(|told| (told.phase, &told.reason) != (plan.phase, &reason));
         if is_news {
             info!(phase = %plan.phase, %reason, revision = plan.revision.as_deref(), "pass done");
         }
-        self.told = Some((plan.phase, reason.clone(), since));
         let told = Told {
             phase: plan.phase,
             reason,
@@ -165,8 +206,9 @@ impl Passes {
             revision: plan.revision.clone(),
             failed: plan.failed.clone(),
             wanted: plan.wanted.clone(),
-            answered: None,
+            answered: plan.answered.clone(),
         };
+        self.told = Some(told.clone());
         Passed { plan, told, is_news }
     }
 
@@ -180,20 +222,18 @@ impl Passes {
     /// Says a failure once, with its whole chain.
     pub fn say(&mut self, error: &PassError) {
         let chain = format!("{:#}", Chain(error));
-        if self.told.as_ref().is_none_or(|(_, said, _)| *said != sentence(&chain)) {
+        if self.told.as_ref().is_none_or(|told| told.reason != sentence(&chain)) {
             warn!(error = %chain, "pass failed");
         }
         // Before the first pass that ends nothing was said yet, and there is no phase to put this under.
-        if let Some((_, said, _)) = &mut self.told {
-            *said = sentence(&chain);
+        if let Some(told) = &mut self.told {
+            told.reason = sentence(&chain);
         }
     }
 
-    /// What is said on the Node while passes fail.
-    pub fn told(&self, record: Option<&Record>) -> Option<Told> {
-        let (phase, reason, since) = self.told.clone()?;
-        let revision = record.and_then(|record| record.applied.as_ref()).map(|applied| applied.revision.clone());
-        Some(Told { phase, reason, since, revision, failed: None, wanted: None, answered: None })
+    /// What is said on the Node while passes fail: what was said before, and why it does not go on.
+    pub fn told(&self) -> Option<Told> {
+        self.told.clone()
     }
 }
 

@@ -71,7 +71,11 @@ struct State {
     always: BTreeMap<String, Answer>,
     requests: Vec<String>,
     bodies: Vec<Value>,
+    spy: Option<Spy>,
 }
+
+/// Looks at each request before it is answered.
+pub(crate) type Spy = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
 struct Open {
     collection: String,
@@ -191,6 +195,10 @@ impl Fake {
         self.state().watches.iter().filter(|watch| !watch.sender.is_closed()).count()
     }
 
+    pub(crate) fn spied_by(&self, spy: Spy) {
+        self.state().spy = Some(spy);
+    }
+
     pub(crate) fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
@@ -211,6 +219,9 @@ impl Fake {
         let request = format!("{} {path}", if is_watch { "WATCH" } else { parts.method.as_str() });
         let planned = {
             let mut state = self.state();
+            if let Some(spy) = state.spy.clone() {
+                spy(&request, &String::from_utf8_lossy(&body));
+            }
             state.requests.push(request.clone());
             if let Ok(body) = serde_json::from_slice(&body) {
                 state.bodies.push(body);

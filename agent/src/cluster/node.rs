@@ -1,8 +1,10 @@
 //! Our own Node and its Lease: seen by watches, and told where the agent stands.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use agent_core::node::annotations::{NodeSeen, PREFIX, Told};
+use agent_core::node::observed::Renewed;
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
@@ -62,8 +64,8 @@ pub struct Ready {
 pub struct LeaseSeen {
     /// `renewTime`, on the node's clock.
     pub renewed: Option<Timestamp>,
-    /// Grows with every renewal seen: compare two of them, never two clocks.
-    pub changed: u64,
+    /// The last renewal that was seen to happen, with the moment it was seen. The first sight is none.
+    pub seen: Option<Renewed>,
 }
 
 /// What came of [`tell`].
@@ -124,7 +126,12 @@ pub async fn watch_node(cluster: Cluster, name: String, out: watch::Sender<NodeV
 }
 
 /// Follows the Lease of our own Node, for ever. Drive it beside the pass.
-pub async fn watch_lease(cluster: Cluster, name: String, out: watch::Sender<LeaseSeen>) -> std::convert::Infallible {
+pub async fn watch_lease(
+    cluster: Cluster,
+    name: String,
+    boot: fn() -> Duration,
+    out: watch::Sender<LeaseSeen>,
+) -> std::convert::Infallible {
     let api = Api::<lean::Lease>::namespaced(cluster.client(), LEASE_NAMESPACE);
     follow(api, &name, Watch::NodeLease, cluster.tally().clone(), |sight| match sight {
         Sight::Seen(lease) => {
@@ -134,8 +141,9 @@ pub async fn watch_lease(cluster: Cluster, name: String, out: watch::Sender<Leas
                     return false;
                 }
                 // The first sight is no renewal: it may be older than what somebody waits for.
-                let step = u64::from(seen.renewed.is_some());
-                *seen = LeaseSeen { renewed, changed: seen.changed + step };
+                let is_news = seen.renewed.is_some();
+                let happened = renewed.filter(|_| is_news).map(|stamp| Renewed { seen: boot(), stamp });
+                *seen = LeaseSeen { renewed, seen: happened.or(seen.seen) };
                 true
             });
         }
@@ -195,6 +203,18 @@ fn said_by_others<'a>(node: &'a OwnNode, told: &Told) -> (&'a str, Vec<(&'a Stri
     let ours = |map: &'a BTreeMap<String, String>| map.iter().filter(|(name, _)| name.starts_with(PREFIX));
     let annotations = ours(&node.seen.annotations).filter(|(name, _)| !own.contains_key(*name));
     (&node.uid, annotations.chain(ours(&node.labels)).collect())
+}
+
+impl OwnNode {
+    /// The newer of two sights of our Node: what was just written comes back by the watch a moment later. Only where both
+    /// versions are numbers of one Node; else the watch is believed, and a conflict tells the truth.
+    pub fn newer(watched: Self, answered: Option<&Self>) -> Self {
+        let number = |node: &Self| node.resource_version.parse::<u64>().ok();
+        match answered {
+            Some(answered) if answered.uid == watched.uid && number(answered) > number(&watched) => answered.clone(),
+            Some(_) | None => watched,
+        }
+    }
 }
 
 impl From<lean::Node> for OwnNode {
@@ -389,18 +409,20 @@ mod tests {
         fake.put(LEASE, lease(1));
         let (sender, seen) = watch::channel(LeaseSeen::default());
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(watch_lease(cluster, "n1".into(), sender));
+        tasks.spawn(watch_lease(cluster, "n1".into(), || Duration::from_secs(9), sender));
         until(|| seen.borrow().renewed.is_some()).await;
-        assert_eq!(seen.borrow().changed, 0);
+        assert_eq!(seen.borrow().seen, None);
+        let stamp = |second: u32| format!("2026-01-01T00:00:{second:02}Z").parse().unwrap();
+        let renewal = |second: u32| Some(Renewed { seen: Duration::from_secs(9), stamp: stamp(second) });
         until(|| fake.open_watches() == 1).await;
         fake.put(LEASE, lease(2));
-        until(|| seen.borrow().changed == 1).await;
+        until(|| seen.borrow().seen == renewal(2)).await;
         // The same again, over a reconnection and by a write that renews nothing.
         fake.end_watches(Some(500));
         until(|| counts.of("reconnect node_lease") == 1 && fake.open_watches() == 1).await;
         fake.put(LEASE, lease(2));
         fake.put(LEASE, lease(1));
-        until(|| seen.borrow().changed == 2).await;
-        assert_eq!(seen.borrow().renewed, "2026-01-01T00:00:01Z".parse().ok(), "clocks may step back");
+        until(|| seen.borrow().seen == renewal(1)).await;
+        assert_eq!(seen.borrow().renewed, Some(stamp(1)), "clocks may step back");
     }
 }

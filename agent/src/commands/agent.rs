@@ -1,35 +1,33 @@
 //! `agent`: passes whenever something changes, for ever.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agent_core::digest::Key;
 use agent_core::inputs::Inputs;
-use agent_core::node::annotations::{NodeSeen, Phase};
+use agent_core::node::annotations::{NodeSeen, Phase, sentence};
+use agent_core::node::heard::Inquiry;
 use agent_core::node::plan::{Counted, Desired, Plan, Step, Wake};
 use agent_core::node::turn::TurnSource;
 use agent_core::policy::{Mode, Policy};
 use agent_core::registries::finding::Severity;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::session::{self, Made, SessionError};
+use super::sources::{InCluster, Sources};
 use crate::args::{AgentArgs, Listen};
-use crate::cluster::client::{Cluster, ConnectError, Source};
-use crate::cluster::events::{EventKind, Happening, publish};
-use crate::cluster::node::{NodeView, OwnNode, Telling, tell, watch_node};
-use crate::host::root::Root;
+use crate::cluster::client::ConnectError;
+use crate::cluster::node::OwnNode;
 use crate::host::watch::{self as watching, Watch};
 use crate::host::{Host, HostError, clock::clock};
 use crate::http::{Health, Liveness, serve};
-use crate::inputs::cluster::{ExtraSecret, InputsView, watch_inputs};
+use crate::inputs::cluster::ExtraSecret;
 use crate::logging::Lossy;
 use crate::metrics::{CONTENT_TYPE, FaultKind, Metrics};
 use crate::pass::{Chain, Given, Passed, Passes};
@@ -111,7 +109,6 @@ pub async fn agent(args: &AgentArgs, lossy: &Lossy) -> Result<(), AgentError> {
     let source = if sources.cluster.is_some() { TurnSource::Coordinator } else { TurnSource::Local };
     let looping = Loop {
         namespace: args.namespace.clone(),
-        node_name: args.node_name.clone().unwrap_or_default(),
         passes: Passes::new(host, key.clone(), source),
         key,
         sources,
@@ -122,94 +119,10 @@ pub async fn agent(args: &AgentArgs, lossy: &Lossy) -> Result<(), AgentError> {
         settled: None,
         fresh: None,
         last_policy: None,
-        event_phase: None,
     };
     let term = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
     let int = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
     looping.run(term, int, &mut tasks).await
-}
-
-/// Where inputs and the Node come from.
-struct Sources {
-    directory: Option<(PathBuf, Watch)>,
-    cluster: Option<InCluster>,
-}
-
-struct InCluster {
-    cluster: Cluster,
-    inputs: watch::Receiver<InputsView>,
-    extras: watch::Sender<BTreeSet<ExtraSecret>>,
-    node: watch::Receiver<NodeView>,
-}
-
-impl Sources {
-    async fn start(args: &AgentArgs, metrics: &Arc<Metrics>, tasks: &mut JoinSet<()>) -> Result<Self, AgentError> {
-        if let Some(path) = &args.inputs {
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            let root = Root::open("/").map_err(|source| HostError::Root { path: "/".into(), source })?;
-            let watch = watching::directory(&root, &path.to_string_lossy());
-            return Ok(Self { directory: Some((path, watch)), cluster: None });
-        }
-        let name = args.node_name.clone().unwrap_or_default();
-        let source = match &args.kubeconfig {
-            Some(path) => Source::Kubeconfig(Some(path.clone())),
-            None => Source::InCluster,
-        };
-        let cluster = Cluster::connect(&source, &args.namespace, metrics.clone()).await?;
-        let (extras, wanted) = watch::channel(BTreeSet::new());
-        let (inputs_out, inputs) = watch::channel(InputsView::Waiting("the inputs were not read yet".to_owned()));
-        let (node_out, node) = watch::channel(NodeView::Waiting("its Node was not read yet".to_owned()));
-        let watched = cluster.clone();
-        tasks.spawn(async move {
-            watch_inputs(watched, wanted, inputs_out).await;
-        });
-        let watched = cluster.clone();
-        tasks.spawn(async move {
-            watch_node(watched, name, node_out).await;
-        });
-        Ok(Self { directory: None, cluster: Some(InCluster { cluster, inputs, extras, node }) })
-    }
-
-    /// The inputs as they are now; the sentence says why there are none yet.
-    fn read(&mut self) -> Result<Inputs, String> {
-        if let Some((path, _)) = &self.directory {
-            return session::read_inputs(path).map_err(|error| format!("{:#}", Chain(&error)));
-        }
-        match self.cluster.as_mut().map(|cluster| cluster.inputs.borrow_and_update().clone()) {
-            Some(InputsView::Seen(inputs)) => Ok(inputs),
-            Some(InputsView::Waiting(why)) => Err(why),
-            None => Err("there are no inputs".to_owned()),
-        }
-    }
-
-    /// Waits until inputs or the Node may have changed. Cancel-safe: a signal that was not taken stays in its channel.
-    async fn changed(&mut self) {
-        match (&mut self.directory, &mut self.cluster) {
-            (Some((_, watch)), _) => watch.changed().await,
-            (None, Some(cluster)) => {
-                let ended = tokio::select! {
-                    changed = cluster.inputs.changed() => changed.is_err(),
-                    changed = cluster.node.changed() => changed.is_err(),
-                };
-                if ended {
-                    std::future::pending::<()>().await;
-                }
-            }
-            (None, None) => std::future::pending().await,
-        }
-    }
-
-    /// This node's annotations.
-    fn node(&self) -> NodeSeen {
-        self.own_node().map(|node| node.seen).unwrap_or_default()
-    }
-
-    fn own_node(&self) -> Option<OwnNode> {
-        match self.cluster.as_ref().map(|cluster| cluster.node.borrow().clone()) {
-            Some(NodeView::Seen(node)) => Some(node),
-            Some(NodeView::Waiting(_) | NodeView::Absent) | None => None,
-        }
-    }
 }
 
 /// Inputs that changed and have to stand still before they count.
@@ -220,7 +133,6 @@ struct Fresh {
 
 struct Loop {
     namespace: String,
-    node_name: String,
     passes: Passes,
     key: Key,
     sources: Sources,
@@ -231,7 +143,6 @@ struct Loop {
     settled: Option<Result<Inputs, String>>,
     fresh: Option<Fresh>,
     last_policy: Option<Policy>,
-    event_phase: Option<Phase>,
 }
 
 impl Loop {
@@ -241,10 +152,16 @@ impl Loop {
         self.look_at_inputs();
         loop {
             self.liveness.tick();
-            let next = self.turn_of_the_loop(ending).await;
-            if ending && !self.passes.is_open() {
+            if ending && !self.passes.is_busy() {
                 info!("ended: no turn is held");
                 return Ok(());
+            }
+            let next = self.turn_of_the_loop(ending).await;
+            if ending && !self.passes.is_busy() {
+                if let Some(cluster) = &mut self.sources.cluster {
+                    cluster.told().await;
+                }
+                continue;
             }
             let mut wake = next.min(read_again);
             if let Some(fresh) = &self.fresh {
@@ -289,26 +206,44 @@ impl Loop {
         if let Some(fresh) = self.fresh.take_if(|fresh| Instant::now() >= fresh.counts_at) {
             self.settled = Some(fresh.inputs);
         }
-        let made = self.make().await;
+        if let Some(cluster) = &mut self.sources.cluster
+            && let Some(inputs) = cluster.inquire(self.passes.inquiry()).await
+        {
+            self.settled = Some(Ok(inputs));
+            self.fresh = None;
+        }
+        let decided_on = self.sources.own_node();
+        let node = decided_on.as_ref().map(|node| node.seen.clone()).unwrap_or_default();
+        let made = self.make(&node).await;
         let (desired, policy, suffix) = match made {
             Ok(made) => self.consider(made),
             Err(waiting) => (Desired::Waiting(waiting), self.policy_before(), None),
         };
-        let given = Given { desired, policy: &policy, node: self.sources.node(), ending };
+        let api = self.sources.cluster.as_ref().map(InCluster::api).unwrap_or_default();
+        let hearing = self.sources.cluster.as_mut().map(|cluster| &mut cluster.hearing);
+        let given = Given { desired, policy: &policy, node, api, ending, hearing };
         match self.passes.pass(given).await {
             Ok(passed) => {
-                let seen =
-                    self.settled.is_some() && (self.sources.cluster.is_none() || self.sources.own_node().is_some());
+                let seen = self.settled.is_some() && (self.sources.cluster.is_none() || decided_on.is_some());
                 self.is_ready.store(seen, Ordering::Relaxed);
                 self.count(&passed.plan);
                 let next = next_of(&passed.plan);
-                self.tell(passed, suffix).await;
+                let inquiry = passed.plan.inquiry;
+                self.tell(passed, suffix, decided_on);
+                if let (Some(Inquiry::Inputs), Some(cluster)) = (inquiry, &mut self.sources.cluster) {
+                    // What follows counts only if the Node says it first. No intent is open: nothing local waits.
+                    cluster.told().await;
+                }
                 next
             }
             Err(error) => {
                 self.metrics.failure(if error.is_for_operator() { FaultKind::Operator } else { FaultKind::Retry });
                 self.passes.say(&error);
-                self.tell_failure().await;
+                if let (Some(cluster), Some(node)) = (&mut self.sources.cluster, decided_on)
+                    && let Some(told) = self.passes.told()
+                {
+                    cluster.tell(told, node);
+                }
                 Instant::now() + self.passes.wait_after_failure()
             }
         }
@@ -318,14 +253,14 @@ impl Loop {
         self.last_policy.clone().unwrap_or_else(|| Policy { mode: Mode::Report, ..Policy::default() })
     }
 
-    async fn make(&mut self) -> Result<Made, String> {
+    async fn make(&mut self, node: &NodeSeen) -> Result<Made, String> {
         let inputs = match &self.settled {
             Some(Ok(inputs)) => inputs,
             Some(Err(why)) => return Err(why.clone()),
             None => return Err("the inputs are being read".to_owned()),
         };
         let host = self.passes.host();
-        session::make(host, &self.key, inputs, &self.namespace, &self.sources.node(), self.last_policy.as_ref())
+        session::make(host, &self.key, inputs, &self.namespace, node, self.last_policy.as_ref())
             .await
             .map_err(|error| format!("{:#}", Chain(&error)))
     }
@@ -341,11 +276,7 @@ impl Loop {
             let wanted: BTreeSet<ExtraSecret> = named
                 .map(|secret| ExtraSecret { namespace: secret.namespace.clone(), name: secret.name.clone() })
                 .collect();
-            cluster.extras.send_if_modified(|extras| {
-                let differs = *extras != wanted;
-                *extras = wanted;
-                differs
-            });
+            cluster.names(wanted);
         }
         for severity in [Severity::Warning, Severity::Error] {
             let count = prepared.findings.iter().filter(|finding| finding.severity == severity).count();
@@ -374,57 +305,21 @@ impl Loop {
         }
     }
 
-    /// Says on the Node what came of the pass, and in an Event when the phase changes.
-    async fn tell(&mut self, passed: Passed, suffix: Option<String>) {
+    /// Has said on the Node what came of the pass.
+    fn tell(&mut self, passed: Passed, suffix: Option<String>, decided_on: Option<OwnNode>) {
         let mut told = passed.told;
         if let Some(suffix) = suffix {
             if passed.is_news {
                 warn!(reason = %suffix, "policy refused");
             }
-            told.reason = agent_core::node::annotations::sentence(&format!("{suffix}; {}", told.reason));
+            told.reason = sentence(&format!("{suffix}; {}", told.reason));
         }
-        let Some((node, cluster)) = self.sources.own_node().zip(self.sources.cluster.as_ref()) else { return };
+        let Some((node, cluster)) = decided_on.zip(self.sources.cluster.as_mut()) else { return };
         if self.settled.is_none() && told.phase == Phase::Pending {
             // A process that has just been started knows nothing yet: what the Node says stands until it does.
             return;
         }
-        if node.seen.ours("phase") == Some(told.phase.as_str())
-            && let Some(since) = node.seen.ours("since").and_then(|since| since.parse().ok())
-        {
-            // Another process of ours said it first.
-            told.since = since;
-        }
-        if let Err(error) = self.write(&told, &node, &cluster.cluster).await {
-            warn!(%error, "node not told");
-        }
-        if self.event_phase.replace(told.phase) != Some(told.phase) {
-            let what = happening(told.phase, told.reason);
-            if let Ok(now) = clock() {
-                publish(&cluster.cluster, &self.node_name, &node.uid, &what, now.wall).await;
-            }
-        }
-    }
-
-    async fn tell_failure(&self) {
-        let record = session::record(self.passes.host()).ok();
-        let Some(told) = self.passes.told(record.as_ref()) else { return };
-        let Some((node, cluster)) = self.sources.own_node().zip(self.sources.cluster.as_ref()) else { return };
-        if let Err(error) = self.write(&told, &node, &cluster.cluster).await {
-            warn!(%error, "node not told");
-        }
-    }
-
-    async fn write(
-        &self,
-        told: &agent_core::node::annotations::Told,
-        node: &OwnNode,
-        cluster: &Cluster,
-    ) -> Result<(), String> {
-        match tell(cluster, &self.node_name, told, node).await {
-            // Overtaken: the watch brings the newer Node, and the next pass decides anew.
-            Ok(Telling::Unchanged | Telling::Written(_) | Telling::Overtaken(_)) => Ok(()),
-            Err(error) => Err(format!("{:#}", Chain(&error))),
-        }
+        cluster.tell(told, node);
     }
 }
 
@@ -435,10 +330,5 @@ fn next_of(plan: &Plan) -> Instant {
     }
 }
 
-fn happening(phase: Phase, note: String) -> Happening {
-    let kind = match phase {
-        Phase::Current | Phase::Pending | Phase::Applying | Phase::Proving | Phase::Paused => EventKind::Normal,
-        Phase::RolledBack | Phase::Stuck | Phase::Invalid => EventKind::Warning,
-    };
-    Happening { kind, reason: phase.as_str(), action: "Reconcile", note }
-}
+#[cfg(test)]
+mod tests;

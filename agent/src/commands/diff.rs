@@ -42,8 +42,7 @@ pub async fn diff(args: &DiffArgs) -> Result<Answer, SessionError> {
     }
     let path = host.shown_path();
     let passes = Passes::new(host, key, TurnSource::Local);
-    let given =
-        Given { desired: made.prepared.desired, policy: &made.policy, node: NodeSeen::default(), ending: false };
+    let given = Given::alone(made.prepared.desired, &made.policy);
     let plan = passes.plan(given).await?;
     line(&mut text, "file", &path);
     for change in &plan.changes {

@@ -9,6 +9,7 @@ pub mod lint;
 pub mod operate;
 pub mod render;
 pub mod session;
+mod sources;
 pub mod status;
 
 use std::fmt::Write;

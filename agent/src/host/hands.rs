@@ -63,7 +63,11 @@ impl Hands for Host {
         }
     }
 
-    async fn restart(&self, _turn: &Turn) -> Result<(), Failure> {
+    async fn restart(&self, turn: &Turn) -> Result<(), Failure> {
+        // The steps before this one may have taken their time.
+        if clock().map_or(true, |now| turn.is_over(now.boot)) {
+            return Err(retry("the turn ran out before the restart: it is asked for again".to_owned()));
+        }
         let Some(serving) = &self.service else { return Err(operator("there is no service to restart".to_owned())) };
         let unit = self.unit()?;
         info!(unit, "restart ordered");

@@ -5,12 +5,12 @@ use std::convert::Infallible;
 
 use agent_core::inputs::{InputObject, Inputs, Kind, ObjectId, Origin};
 use agent_core::secret::Secret;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{FOREIGN_CONFIG_MAP, FOREIGN_TYPES, keep_ours, manifest};
-use crate::cluster::client::Cluster;
+use crate::cluster::client::{Cluster, call};
 use crate::cluster::follow::{Change, Select, Sight, follow, follow_all};
 use crate::cluster::lean::{Fields, Held};
 use crate::cluster::trouble::Trouble;
@@ -46,10 +46,14 @@ pub async fn watch_inputs(
     let (sender, mut news) = mpsc::unbounded_channel();
     // Dropped with this future, and every watch with it.
     let mut tasks = JoinSet::new();
-    let selector = format!("metadata.name!={FOREIGN_CONFIG_MAP}");
-    tasks.spawn(collect::<false>(cluster.clone(), Kind::ConfigMap, selector, Watch::ConfigMaps, sender.clone()));
-    let selector = FOREIGN_TYPES.map(|foreign| format!("type!={foreign}")).join(",");
-    tasks.spawn(collect::<true>(cluster.clone(), Kind::Secret, selector, Watch::Secrets, sender.clone()));
+    tasks.spawn(collect::<false>(
+        cluster.clone(),
+        Kind::ConfigMap,
+        config_map_selector(),
+        Watch::ConfigMaps,
+        sender.clone(),
+    ));
+    tasks.spawn(collect::<true>(cluster.clone(), Kind::Secret, secret_selector(), Watch::Secrets, sender.clone()));
 
     let mut state = State::default();
     let mut running: BTreeMap<ExtraSecret, AbortHandle> = BTreeMap::new();
@@ -95,6 +99,58 @@ pub async fn watch_inputs(
         // Tasks end by abort only; their results are nothing.
         while tasks.try_join_next().is_some() {}
     }
+}
+
+/// Reads everything once, past every cache: without a version and unpaged each list is a quorum read.
+///
+/// # Errors
+///
+/// One sentence: what could not be read.
+pub async fn read_inputs(cluster: &Cluster, extras: &BTreeSet<ExtraSecret>) -> Result<Inputs, String> {
+    let wanted: BTreeSet<ExtraSecret> =
+        extras.iter().filter(|extra| extra.namespace != cluster.namespace()).cloned().collect();
+    let mut state = State::default();
+    for kind in [Kind::ConfigMap, Kind::Secret] {
+        let read = match kind {
+            Kind::ConfigMap => list::<false>(cluster, kind, &config_map_selector()).await,
+            Kind::Secret => list::<true>(cluster, kind, &secret_selector()).await,
+        };
+        match read {
+            Ok(objects) => state.of(kind).seen = Some(objects),
+            Err(trouble) => state.of(kind).trouble = Some(trouble),
+        }
+    }
+    for extra in &wanted {
+        let api = Api::<Held<true>>::namespaced(cluster.client(), &extra.namespace);
+        let found = match call(api.get(&extra.name)).await {
+            Ok(held) => Ok(Some(entry(Kind::Secret, held))),
+            Err(Trouble::NotFound) => Ok(None),
+            Err(trouble) => Err(trouble),
+        };
+        state.found(extra.clone(), found);
+    }
+    match state.view(cluster.namespace(), &wanted) {
+        InputsView::Seen(inputs) => Ok(inputs),
+        InputsView::Waiting(why) => Err(why),
+    }
+}
+
+async fn list<const SECRET: bool>(
+    cluster: &Cluster,
+    kind: Kind,
+    selector: &str,
+) -> Result<BTreeMap<String, Entry>, Trouble> {
+    let api = Api::<Held<SECRET>>::namespaced(cluster.client(), cluster.namespace());
+    let read = call(api.list(&ListParams::default().fields(selector))).await?;
+    Ok(read.items.into_iter().map(|held| (name(&held), entry(kind, held))).collect())
+}
+
+fn config_map_selector() -> String {
+    format!("metadata.name!={FOREIGN_CONFIG_MAP}")
+}
+
+fn secret_selector() -> String {
+    FOREIGN_TYPES.map(|foreign| format!("type!={foreign}")).join(",")
 }
 
 /// An object, or the sentence that says why it is none.
@@ -227,14 +283,16 @@ impl State {
             Some(News::Trouble(kind, trouble)) => self.of(kind).trouble = Some(trouble),
             // A word from a watch that was just ended.
             Some(News::Extra(extra, _)) if !running.contains_key(&extra) => {}
-            Some(News::Extra(extra, found)) => {
-                let known = self.extras.entry(extra).or_default();
-                match found {
-                    // Refused is an answer: the operator has to grant it. The rest is silence.
-                    Ok(_) | Err(Trouble::Forbidden(_)) => *known = Extra { seen: Some(found), trouble: None },
-                    Err(trouble) => known.trouble = Some(trouble),
-                }
-            }
+            Some(News::Extra(extra, found)) => self.found(extra, found),
+        }
+    }
+
+    fn found(&mut self, extra: ExtraSecret, found: Result<Option<Entry>, Trouble>) {
+        let known = self.extras.entry(extra).or_default();
+        match found {
+            // Refused is an answer: the operator has to grant it. The rest is silence.
+            Ok(_) | Err(Trouble::Forbidden(_)) => *known = Extra { seen: Some(found), trouble: None },
+            Err(trouble) => known.trouble = Some(trouble),
         }
     }
 

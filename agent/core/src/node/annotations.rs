@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -82,7 +83,41 @@ pub struct Told {
     pub answered: Option<String>,
 }
 
+/// A proof that takes less is told by its end alone.
+const PROVING_TOLD_AFTER: Duration = Duration::from_secs(10);
+/// While something is open its reason changes all the time, and is written this often.
+const REASON_TOLD_EVERY: Duration = Duration::from_secs(30);
+
 impl Told {
+    /// What of it is worth a write now: a short proof leaves *Applying* standing, and of the many reasons of an open turn
+    /// only some are told. `lasts` is how long the phase has lasted, `since_reason` the time since a reason was written.
+    pub fn paced(mut self, node: &NodeSeen, lasts: Duration, since_reason: Duration) -> Self {
+        let said = node.ours("phase");
+        let is_open = match self.phase {
+            Phase::Applying | Phase::Proving => true,
+            Phase::Current | Phase::Pending | Phase::RolledBack | Phase::Stuck | Phase::Invalid | Phase::Paused => {
+                false
+            }
+        };
+        let is_short =
+            self.phase == Phase::Proving && said == Some(Phase::Applying.as_str()) && lasts < PROVING_TOLD_AFTER;
+        if is_short {
+            self.phase = Phase::Applying;
+        }
+        if said != Some(self.phase.as_str()) {
+            return self;
+        }
+        // Another process of ours may have said it first.
+        if let Some(since) = node.ours("since").and_then(|since| since.parse().ok()) {
+            self.since = since;
+        }
+        let is_kept = is_short || (is_open && since_reason < REASON_TOLD_EVERY);
+        if let Some(reason) = node.ours("reason").filter(|_| is_kept) {
+            reason.clone_into(&mut self.reason);
+        }
+        self
+    }
+
     /// The annotations to write, by full name; `None` removes.
     pub fn annotations(&self) -> BTreeMap<String, Option<String>> {
         let Self { phase, reason, since, revision, failed, wanted, answered } = self;
@@ -147,6 +182,44 @@ mod tests {
         let reason = sentence(&text);
         assert!(reason.len() <= REASON_LIMIT && reason.starts_with("a bé") && reason.ends_with('…'), "{reason}");
         assert_eq!(sentence("short"), "short");
+    }
+
+    #[test]
+    fn a_short_proof_and_the_many_reasons_of_a_turn_are_not_written() {
+        let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
+        let told = |phase, reason: &str| Told {
+            phase,
+            reason: reason.into(),
+            since: at(100),
+            revision: None,
+            failed: None,
+            wanted: None,
+            answered: None,
+        };
+        let node = |phase: Phase| NodeSeen {
+            annotations: [("phase", phase.as_str()), ("reason", "earlier"), ("since", "1970-01-01T00:00:07Z")]
+                .map(|(name, value)| (format!("{PREFIX}{name}"), value.to_owned()))
+                .into(),
+        };
+        use Phase::{Applying, Current, Pending, Proving};
+        let none = NodeSeen::default();
+        for (said, phase, lasts, since_reason, expected) in [
+            (&node(Applying), Proving, 9, 100, (Applying, "earlier", 7)),
+            (&node(Applying), Proving, 10, 0, (Proving, "now", 100)),
+            (&node(Proving), Proving, 11, 29, (Proving, "earlier", 7)),
+            (&node(Proving), Proving, 40, 30, (Proving, "now", 7)),
+            (&node(Applying), Applying, 1, 1, (Applying, "earlier", 7)),
+            (&node(Proving), Current, 0, 0, (Current, "now", 100)),
+            (&node(Current), Current, 0, 0, (Current, "now", 7)),
+            (&node(Pending), Applying, 0, 0, (Applying, "now", 100)),
+            // A heal begins with the proof, and is shown at once.
+            (&node(Current), Proving, 0, 0, (Proving, "now", 100)),
+            (&none, Proving, 0, 0, (Proving, "now", 100)),
+        ] {
+            let seconds = Duration::from_secs;
+            let paced = told(phase, "now").paced(said, seconds(lasts), seconds(since_reason));
+            assert_eq!((paced.phase, paced.reason.as_str(), paced.since), (expected.0, expected.1, at(expected.2)));
+        }
     }
 
     #[test]

@@ -153,3 +153,56 @@ fn holds(epoch: &Epoch, lease: Option<&Read<LeaseSeen>>, after: Duration, now: D
     }
     Ok(until)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::heard::Shown;
+
+    const N: &str = "00c0ffee";
+
+    fn heard(phase: Phase, answered: &str, lease_at: u64, epoch: &str) -> Heard {
+        let shown = Shown { phase, answered: Some(answered.to_owned()), at: Duration::from_secs(100) };
+        let lease = LeaseSeen { holder: "c".into(), epoch: Some(epoch.into()) };
+        let lease = Some(Read { at: Duration::from_secs(lease_at), answer: Ok(lease) });
+        Heard { shown: Some(shown), lease, ..Heard::default() }
+    }
+
+    #[test]
+    fn a_grant_is_a_turn_only_if_used_then_said_then_asked_for_in_this_order() {
+        let grant: Grant = format!("r1/{N}@0123456789abcdef").parse().unwrap();
+        let e = "0123456789abcdef";
+        for (used, heard, now, expected) in [
+            (N, heard(Phase::Applying, N, 100, e), 100, Ok(130)),
+            (N, heard(Phase::Applying, N, 101, e), 131, Ok(131)),
+            ("other", heard(Phase::Applying, N, 101, e), 101, Err(NoTurn::NotUsed)),
+            (N, heard(Phase::Applying, "other", 101, e), 101, Err(NoTurn::NotShown)),
+            // Another coordinator would not count the node as busy.
+            (N, heard(Phase::Pending, N, 101, e), 101, Err(NoTurn::NotShown)),
+            (N, Heard { shown: None, ..heard(Phase::Applying, N, 101, e) }, 101, Err(NoTurn::NotShown)),
+            // Read before the Node said it: a new leader may have listed the Nodes in between.
+            (N, heard(Phase::Applying, N, 99, e), 101, Err(NoTurn::NotRead)),
+            (N, heard(Phase::Applying, N, 101, e), 132, Err(NoTurn::NotRead)),
+            (N, Heard { lease: None, ..heard(Phase::Applying, N, 101, e) }, 101, Err(NoTurn::NotRead)),
+            (N, heard(Phase::Applying, N, 101, "0123456789abcdee"), 101, Err(NoTurn::OtherEpoch)),
+        ] {
+            let now = Duration::from_secs(now);
+            let turn = Turn::granted(&grant, &[used.to_owned()], &heard, now);
+            assert_eq!(turn.as_ref().map(|_| ()).map_err(Clone::clone), expected.clone().map(|_| ()), "{heard:?}");
+            if let (Ok(turn), Ok(until)) = (turn, expected) {
+                assert!(!turn.is_over(Duration::from_secs(until)) && turn.reach() == Reach::Goal);
+                assert!(turn.is_over(Duration::from_secs(until + 1)), "not for ever");
+            }
+        }
+    }
+
+    #[test]
+    fn on_a_server_a_turn_lasts_as_long_as_the_answer_of_its_gate() {
+        let grant: Grant = format!("r1/{N}@0123456789abcdef").parse().unwrap();
+        let heard = heard(Phase::Applying, N, 101, "0123456789abcdef");
+        let turn = Turn::granted(&grant, &[N.to_owned()], &heard, Duration::from_secs(102)).unwrap();
+        let gate = Read { at: Duration::from_secs(103), answer: Ok(()) };
+        let turn = turn.within(Some(&gate));
+        assert!(!turn.is_over(Duration::from_secs(108)) && turn.is_over(Duration::from_secs(109)));
+    }
+}
