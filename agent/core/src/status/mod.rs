@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use crate::fleet::Word;
 use crate::node::annotations::{PREFIX, Phase, sentence};
 use crate::node::observed::Role;
 
@@ -196,18 +197,17 @@ impl NodeLine {
     }
 }
 
-/// The coordinator's word, and what it means.
+/// The coordinator's word, and what it means; one that is none of its words is shown as it is.
 fn waits_for(turn: &str) -> String {
-    let meaning = match turn {
-        "order" => "others go first",
-        "budget" => "as many nodes as allowed are disturbed already",
-        "window" => "no maintenance window is open",
-        "paused" => "the rollout is paused",
-        "halted" => "its revision failed on a node",
-        "server-gate" => "another server is not known to be healthy",
-        "absent" => "it did not answer, and has to ask again",
-        // Of a newer coordinator, or of somebody else.
-        _ => return turn.to_owned(),
+    let Some(word) = Word::ALL.into_iter().find(|word| word.as_str() == turn) else { return turn.to_owned() };
+    let meaning = match word {
+        Word::Order => "others go first",
+        Word::Budget => "as many nodes as allowed are disturbed already",
+        Word::Window => "no maintenance window is open",
+        Word::Paused => "the rollout is paused",
+        Word::Halted => "its revision failed on a node",
+        Word::ServerGate => "another server is not known to be healthy",
+        Word::Absent => "it did not answer, and has to ask again",
     };
     format!("{meaning} ({turn})")
 }
