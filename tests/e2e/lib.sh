@@ -8,7 +8,8 @@
 #   unplug NODE, plug NODE          its network cable; what a script leaves unplugged is plugged in when it ends
 #   kill_unit NODE UNIT [SIGNAL]    the unit's main process, or k3s's child of that name
 #   power NODE off|on               as the plug does it
-#   refuse NODE TEXT, refuse_no_more NODE   its k3s takes no registries.yaml that holds TEXT
+#   refuse NODE TEXT, refuse_no_more NODE   its k3s takes no registries.yaml that holds TEXT (a switch of the bed's k3s)
+#   hinder NODE TEXT, hinder_no_more NODE   its unit does not start with such a file (a drop-in in /run, for any k3s)
 #   timeline SINCE_MS [NODE...]     what the units did, in milliseconds, one JSON object a line, from the journals
 #   down_at_once SINCE_MS           the most k3s units that were not started at one time
 #   kubectl ARG...                  as the cluster's administrator
@@ -81,6 +82,12 @@ kill_unit() { "$bed" kill "$@"; }
 power() { "$bed" power "$@"; }
 refuse() { "$bed" switch "$1" refuse "$2"; }
 refuse_no_more() { "$bed" switch "$1" off; }
+drop_in() { echo "/run/systemd/system/$(unit "$1").service.d/hindered.conf"; }
+hinder() {
+  printf '[Service]\nExecStartPre=/bin/sh -c "! grep -qF %s %s"\n' "$2" "$registries" |
+    on "$1" sh -c "mkdir -p \$(dirname $(drop_in "$1")) && cat >$(drop_in "$1") && systemctl daemon-reload"
+}
+hinder_no_more() { on "$1" sh -c "rm -f $(drop_in "$1"); systemctl daemon-reload"; }
 
 unplugged=" "
 unplug() {

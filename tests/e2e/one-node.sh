@@ -12,8 +12,6 @@ set -euo pipefail
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 worker=${WORKER:-lenovomini} server=${SERVER:-dellmini1}
-# Why a refused file was undone; a k3s that is kept from starting by other means says nothing of the kind.
-refusal=${REFUSAL-k3s cannot read the file}
 
 prepare() {
   local node
@@ -50,21 +48,30 @@ a_file_that_k3s_refuses_is_undone() {
   local said before
   before=$(on "$worker" sha256sum $registries)
   refuse "$worker" refused.testbed && inputs "$worker" refused.testbed && said=$(apply "$worker")
-  has "$said" "exit 1" && has "$said" "RolledBack" && has "$said" "$refusal" &&
+  has "$said" "exit 1" && has "$said" "RolledBack" && has "$said" "k3s cannot read the file" &&
     expect file "$before" "$(on "$worker" sha256sum $registries)" && within 30 active "$worker" &&
     said=$(apply "$worker") && has "$said" "failed here" && has "$said" "not touched"
+}
+
+a_unit_that_cannot_start_is_undone() {
+  local said before
+  before=$(on "$worker" sha256sum $registries)
+  # Another password: not the content that is remembered as failed.
+  hinder "$worker" refused.testbed && inputs "$worker" refused.testbed other && said=$(apply "$worker")
+  has "$said" "exit 1" && has "$said" "undone" && expect file "$before" "$(on "$worker" sha256sum $registries)" &&
+    within 30 active "$worker"
 }
 
 the_guard_heals_a_node_whose_agent_was_killed() {
   local before
   before=$(on "$worker" sha256sum $registries)
-  # Another password: not the content that is remembered as failed.
-  inputs "$worker" refused.testbed another && start_agent "$worker" &&
+  hinder "$worker" refused.testbed && inputs "$worker" refused.testbed another && start_agent "$worker" &&
     within 60 inactive "$worker" && on "$worker" systemctl kill --signal=KILL agent-under-test &&
     within 90 active "$worker" && expect file "$before" "$(on "$worker" sha256sum $registries)" &&
     evidence "$worker" ready 60 >/dev/null
   local result=$?
   stop_agent "$worker"
+  hinder_no_more "$worker"
   return $result
 }
 
@@ -111,11 +118,21 @@ restore_gives_back_what_was_there() {
   has "$said" "exit 0" && has "$said" "removed" && ! on "$server" test -e $registries
 }
 
+restore_gives_back_a_file_written_by_hand() {
+  local said hand='# by hand
+mirrors: {registry.testbed: {endpoint: ["https://mirror.testbed"]}}'
+  forget "$worker" && on "$worker" sh -c "umask 022; cat >$registries" <<<"$hand" && inputs "$worker" docker.io &&
+    said=$(apply "$worker") && has "$said" "exit 0" && first_line_differs "$worker" "# by hand" &&
+    said=$(on "$worker" sh -c "$program restore --root / 2>&1; echo \"exit \$?\"") && has "$said" "exit 0" &&
+    expect file "$hand" "$(on "$worker" cat $registries)"
+}
+first_line_differs() { [ "$(on "$1" head -n 1 $registries)" != "$2" ]; }
+
 # The next script begins with nodes that do not know us, and that have loaded nothing of ours.
 leave() {
   local node
   for node in "$worker" "$server"; do
-    forget "$node" && refuse_no_more "$node" && on "$node" systemctl restart --no-block "$(unit "$node")"
+    forget "$node" && refuse_no_more "$node" && hinder_no_more "$node" && on "$node" systemctl restart --no-block "$(unit "$node")"
   done
   for node in "$server" "$worker"; do sleep 2 && healthy "$node"; done
 }
@@ -126,9 +143,11 @@ prepare >/dev/null || { echo "the nodes could not be prepared" >&2 && exit 1; }
 check a_new_file_is_loaded_by_one_restart_and_proven
 check the_same_meaning_restarts_nothing
 check a_file_that_k3s_refuses_is_undone
+check a_unit_that_cannot_start_is_undone
 check the_guard_heals_a_node_whose_agent_was_killed
 check a_node_that_lost_power_boots_on_the_proven_file
 check a_hand_edit_that_took_the_node_down_is_healed
 check a_server_that_refuses_its_file_has_its_api_back
 check restore_gives_back_what_was_there
+check restore_gives_back_a_file_written_by_hand
 summary
