@@ -12,6 +12,7 @@ mod node;
 pub mod root;
 pub mod runtime;
 pub mod service;
+pub mod surroundings;
 pub mod watch;
 
 pub use node::{Host, HostError, ServiceChoice};
