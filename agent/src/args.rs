@@ -30,7 +30,8 @@ Exit codes:
   0  done, or nothing to do; status: every node is Current
   1  a fault, or not reached (paused, outside a window, undone): the last lines say which
   2  input refused: nothing was written, the message says what to do
-  3  the file is written, a restart is needed and was not done (--service none); status: not every node is Current";
+  3  the file is written, a restart is needed and was not done (--service none); status: not every node is Current
+  4  probe: at least one registry is not as it should be";
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -101,6 +102,16 @@ Examples:
 
 Every rule: docs/lint.md. Exit code 2 if there is an error.")]
     Lint(LintArgs),
+    /// Ask the registries of a configuration as this node's containerd would, and say what is in the way.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent probe                                                     this node's own file
+  k3s-registry-agent probe --inputs DIR                                        what the manifests would make of it
+  k3s-registry-agent probe --file registries.yaml                              a plain file, from a workstation too
+  k3s-registry-agent probe --root /proc/1/root                                 in an agent's pod
+
+Nothing is pulled and nothing written. Every verdict: docs/preflight.md. Exit code 4 if pulls will fail.")]
+    Probe(ProbeArgs),
     /// Make ConfigMap and Secret manifests out of an existing registries.yaml.
     #[command(after_help = "\
 Examples:
@@ -314,6 +325,23 @@ pub struct LintArgs {
     /// A directory of manifests, judged as ours.
     #[arg(long)]
     pub inputs: Option<PathBuf>,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `probe`.
+#[derive(Args, Debug)]
+pub struct ProbeArgs {
+    /// A directory of manifests, instead of the file that lies on the node.
+    #[arg(long, env = "K3S_REGISTRY_AGENT_INPUTS", conflicts_with = "file")]
+    pub inputs: Option<PathBuf>,
+    /// A plain registries.yaml, instead of the file that lies on the node.
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub node: NodeArgs,
     /// How the result is written.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

@@ -11,5 +11,6 @@ pub mod inputs;
 pub mod logging;
 pub mod metrics;
 pub mod pass;
+pub mod probe;
 pub mod random;
 pub mod tally;

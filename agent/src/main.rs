@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use k3s_registry_agent::args::{Cli, Command, LogFormat, Output};
 use k3s_registry_agent::commands::{
-    Answer, Code, agent, apply, coordinator, diff, import, lint, operate, render, status,
+    Answer, Code, agent, apply, coordinator, diff, import, lint, operate, probe, render, status,
 };
 use k3s_registry_agent::logging::{self, Format, Lossy};
 use k3s_registry_agent::pass::Chain;
@@ -68,6 +68,7 @@ async fn run(command: &Command, lossy: &Lossy) -> ExitCode {
         Command::Diff(args) => (diff::diff(args).await.map_err(|error| fault(&error)), args.output),
         Command::Render(args) => (render::render(args).map_err(|error| fault(&error)), Output::Text),
         Command::Lint(args) => (lint::lint(args).map_err(|error| fault(&error)), args.output),
+        Command::Probe(args) => (probe::probe(args).await.map_err(|error| fault(&error)), args.output),
         Command::Import(args) => (import::import(args).map_err(|error| fault(&error)), Output::Text),
     };
     match answer {

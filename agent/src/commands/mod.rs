@@ -7,6 +7,7 @@ pub mod diff;
 pub mod import;
 pub mod lint;
 pub mod operate;
+pub mod probe;
 pub mod render;
 pub mod session;
 mod sources;
@@ -32,6 +33,8 @@ pub enum Code {
     RestartLeft,
     /// Not every node is Current.
     NotCurrent,
+    /// A registry is not as it should be.
+    RegistryFault,
 }
 
 impl From<Code> for ExitCode {
@@ -41,6 +44,7 @@ impl From<Code> for ExitCode {
             Code::Fault => 1,
             Code::Refused => 2,
             Code::RestartLeft | Code::NotCurrent => 3,
+            Code::RegistryFault => 4,
         })
     }
 }
