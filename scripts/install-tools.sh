@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs, with Debian's packages, what the other scripts were asked to use and the machine has not:
 #
-#   scripts/install-tools.sh [cc|python-yaml|shellcheck|skopeo]...
+#   scripts/install-tools.sh [cc|python-yaml|shellcheck|skopeo|docker-registry|htpasswd]...
 #
 # A machine with all of it is left alone, and needs neither root nor a network.
 set -euo pipefail
@@ -11,7 +11,8 @@ for tool in "$@"; do
   case "$tool" in
     cc) command -v cc >/dev/null || packages+=(build-essential) ;;
     python-yaml) python3 -c 'import yaml' 2>/dev/null || packages+=(python3-yaml) ;;
-    shellcheck | skopeo) command -v "$tool" >/dev/null || packages+=("$tool") ;;
+    htpasswd) command -v htpasswd >/dev/null || packages+=(apache2-utils) ;;
+    shellcheck | skopeo | docker-registry) command -v "$tool" >/dev/null || packages+=("$tool") ;;
     *) echo "install-tools.sh: unknown tool $tool" >&2 && exit 2 ;;
   esac
 done

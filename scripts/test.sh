@@ -48,9 +48,9 @@ expect() {
 }
 
 step_tools() {
-  scripts/install-tools.sh cc python-yaml shellcheck skopeo
+  scripts/install-tools.sh cc python-yaml shellcheck skopeo docker-registry htpasswd
   local tool
-  for tool in cc cargo go python3 git shellcheck skopeo; do
+  for tool in cc cargo go python3 git shellcheck skopeo docker-registry htpasswd; do
     command -v "$tool" >/dev/null || fail "$tool is missing"
   done
   rustc --version
