@@ -630,3 +630,14 @@ fn a_disk_that_fills_up_at_any_point_of_a_pass_is_named_at_once_and_the_next_run
         ran.all()
     );
 }
+
+#[test]
+fn lint_names_a_certificate_that_ends() {
+    let bed = Bed::new();
+    bed.input("1.yaml", &config_map("configs: {r.example.com: {tls: {insecure_skip_verify: false}}}"));
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let ended = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    bed.input("2.yaml", &secret("ca", "Opaque", Some("r.example.com"), &[("ca.crt", &ended)]));
+    bed.run(&["lint", "--inputs", "inputs"]).says(0, &["certificate-expired", "r.example.com ended at 2020-01-01"]);
+}

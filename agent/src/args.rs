@@ -108,7 +108,7 @@ Examples:
   k3s-registry-agent probe                                                     this node's own file
   k3s-registry-agent probe --inputs DIR                                        what the manifests would make of it
   k3s-registry-agent probe --file registries.yaml                              a plain file, from a workstation too
-  k3s-registry-agent probe --root /proc/1/root                                 in an agent's pod
+  k3s-registry-agent probe --root /proc/1/root --service auto                  in an agent's pod
 
 Nothing is pulled and nothing written. Every verdict: docs/preflight.md. Exit code 4 if pulls will fail.")]
     Probe(ProbeArgs),

@@ -82,21 +82,27 @@ fn time(der: &[u8]) -> Option<(Timestamp, &[u8])> {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    //! Two certificates, as base64 of DER. Their keys are not kept.
+
+    /// Of `a` by itself, from 2026 to 2099: the two times are written in the two ways.
+    pub(crate) const SELF_SIGNED: &str = "MIHFMHmgAwIBAgIBBzAFBgMrZXAwDDEKMAgGA1UEAwwBYTAgFw0yNjAxMDIwMzA0MDVaGA8yMDk5MTIzMTIzNTk1OVowDDEKMAgG\
+         A1UEAwwBYTAqMAUGAytlcAMhAMeXYiAC7n+iEJosSpj4RUUH1TaoFF3+ydierneVqoWUMAUGAytlcANBADuOMYMiwW5Xkh8pSN6X\
+         DvShP743xmkqKPkHCUySQdwIXGocO1FKD+FF/vNyd5hqzf+KQrbBwMWTK/RsXRoCnA8=";
+    /// Of `a` by `b`, until June 2030.
+    pub(crate) const ISSUED: &str = "MIHDMHegAwIBAgIBBzAFBgMrZXAwDDEKMAgGA1UEAwwBYjAeFw0yNjAxMDIwMzA0MDVaFw0zMDA2MDEwMDAwMDBaMAwxCjAIBgNV\
+         BAMMAWEwKjAFBgMrZXADIQAnQjTDhQfePgeOIWdjepCtKsroqgyAc0m1TI8WIFNWWzAFBgMrZXADQQDjh6JarSs2lqbf9/A41TSV\
+         8ey7oCHfE6TtWcjfAVhN0yNG7wu2PtzusErdoXZworuANaBJFliC21yMzLBzkwsD";
+}
+
+#[cfg(test)]
 mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
 
+    use super::testing::{ISSUED, SELF_SIGNED};
     use super::*;
-
-    /// Of `a` by itself, from 2026 to 2099: the two times are written in the two ways.
-    const SELF_SIGNED: &str = "MIHFMHmgAwIBAgIBBzAFBgMrZXAwDDEKMAgGA1UEAwwBYTAgFw0yNjAxMDIwMzA0MDVaGA8yMDk5MTIzMTIzNTk1OVowDDEKMAgG\
-         A1UEAwwBYTAqMAUGAytlcAMhAMeXYiAC7n+iEJosSpj4RUUH1TaoFF3+ydierneVqoWUMAUGAytlcANBADuOMYMiwW5Xkh8pSN6X\
-         DvShP743xmkqKPkHCUySQdwIXGocO1FKD+FF/vNyd5hqzf+KQrbBwMWTK/RsXRoCnA8=";
-    /// Of `a` by `b`, until June 2030.
-    const ISSUED: &str = "MIHDMHegAwIBAgIBBzAFBgMrZXAwDDEKMAgGA1UEAwwBYjAeFw0yNjAxMDIwMzA0MDVaFw0zMDA2MDEwMDAwMDBaMAwxCjAIBgNV\
-         BAMMAWEwKjAFBgMrZXADIQAnQjTDhQfePgeOIWdjepCtKsroqgyAc0m1TI8WIFNWWzAFBgMrZXADQQDjh6JarSs2lqbf9/A41TSV\
-         8ey7oCHfE6TtWcjfAVhN0yNG7wu2PtzusErdoXZworuANaBJFliC21yMzLBzkwsD";
 
     fn der(text: &str) -> Vec<u8> {
         STANDARD.decode(text).unwrap()

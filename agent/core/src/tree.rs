@@ -18,6 +18,14 @@ impl Tree {
     pub fn is_absent(&self) -> bool {
         self.registries.is_none() && self.tls.is_empty()
     }
+
+    /// The content of a TLS file that a configuration names by its path on the node, if it is one of these files;
+    /// `registries` is the path of `registries.yaml`.
+    pub fn tls_file(&self, registries: &str, path: &str) -> Option<&Secret<Vec<u8>>> {
+        let directory = registries.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let name = path.strip_prefix(directory)?.strip_prefix('/')?.strip_prefix(TLS_DIR)?.strip_prefix('/')?;
+        self.tls.get(name)
+    }
 }
 
 /// The directory of TLS files, beside `registries.yaml`.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_core::desired::expiry;
 use agent_core::digest::Key;
 use agent_core::inputs::NAMESPACE;
 use agent_core::node::journal::Record;
@@ -19,6 +20,8 @@ use super::apply::{findings_json, findings_text};
 use super::session::{self, SessionError};
 use super::{Answer, Code, line};
 use crate::args::RenderArgs;
+use crate::host::HostError;
+use crate::host::clock::clock;
 use crate::host::files::{FilesError, write_file};
 
 /// Why `render` could not be done.
@@ -50,7 +53,12 @@ pub fn render(args: &RenderArgs) -> Result<Answer, RenderError> {
     let files = FileFacts::new();
     let ground =
         Ground { namespace: NAMESPACE, key: &key, record: &record, installation: &installation, files: &files };
-    let prepared = prepare(&inputs, &policy, &ground);
+    let mut prepared = prepare(&inputs, &policy, &ground);
+    if let Desired::Ready(wanted) = &prepared.desired {
+        let brought = |path: &str| wanted.tree.tls_file(&installation.registries_path, path).cloned();
+        let now = clock().map_err(|error| SessionError::Host(HostError::Clock(error)))?.wall;
+        prepared.findings.extend(expiry::notes(&expiry::expiries(&wanted.registries, &brought), now));
+    }
     let sentences: Vec<String> = refused.drain(..).map(|refusal| refusal.to_string()).collect();
     let wanted = match prepared.desired {
         _ if !sentences.is_empty() => return Ok(refusal(&sentences, &prepared.findings)),

@@ -1,6 +1,7 @@
 //! From inputs to desired: one ConfigMap, Secrets and CAs become one `registries.yaml` (`design.md` 4).
 
 mod address;
+pub mod expiry;
 mod fields;
 mod pem;
 mod placement;

@@ -47,9 +47,16 @@ fn is_key(label: &str) -> bool {
     label == "PRIVATE KEY" || label.ends_with(" PRIVATE KEY")
 }
 
+/// The certificates of a text, in DER; what is none is passed over.
+pub(super) fn certificates_in(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let blocks = blocks(bytes).into_iter().filter(|block| block.label == "CERTIFICATE" && !block.has_headers);
+    blocks.filter_map(|block| block.der.map(|der| der.expose().clone())).collect()
+}
+
 struct Block {
     label: String,
     has_headers: bool,
+    der: Option<Secret<Vec<u8>>>,
 }
 
 /// The blocks that are whole and whose content is base64 of a DER sequence.
@@ -63,11 +70,13 @@ fn blocks(bytes: &[u8]) -> Vec<Block> {
         } else if let Some(label) = marker(line, "END") {
             if let Some((begun, body, has_headers)) = open.take()
                 && begun == label
+            {
+                let der = der(&body);
                 // Headers of old encrypted keys stand before the body and are no part of it; what they say of the
                 // key is enough.
-                && (has_headers || is_der(&body))
-            {
-                found.push(Block { label: begun, has_headers });
+                if has_headers || der.is_some() {
+                    found.push(Block { label: begun, has_headers, der });
+                }
             }
         } else if let Some((label, body, has_headers)) = open.take() {
             let is_header = line.contains(':');
@@ -82,8 +91,8 @@ fn marker<'t>(line: &'t str, word: &str) -> Option<&'t str> {
     line.strip_prefix("-----")?.strip_prefix(word)?.strip_prefix(' ')?.strip_suffix("-----")
 }
 
-fn is_der(body: &Secret<String>) -> bool {
-    STANDARD.decode(body.expose()).map(Secret::new).is_ok_and(|der| der.expose().first() == Some(&0x30))
+fn der(body: &Secret<String>) -> Option<Secret<Vec<u8>>> {
+    STANDARD.decode(body.expose()).map(Secret::new).ok().filter(|der| der.expose().first() == Some(&0x30))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::runtime::expect::{DEFAULT_DIR, expect};
 use crate::runtime::hosts_toml::{HostSeen, HostsSeen, HostsToml, parse};
 use crate::runtime::settings::Settings;
 use crate::secret::Secret;
-use crate::tree::{TLS_DIR, Tree};
+use crate::tree::Tree;
 
 /// A place that images are pulled from, with all that containerd has for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,12 +120,7 @@ pub fn node_targets(
     installation: &Installation,
     on_host: &dyn Fn(&str) -> Option<Secret<Vec<u8>>>,
 ) -> Vec<Target> {
-    let directory = installation.registries_path.rsplit_once('/').map_or("", |(directory, _)| directory);
-    let ours = format!("{directory}/{TLS_DIR}/");
-    let file = |path: &str| match path.strip_prefix(&ours).and_then(|name| tree.tls.get(name)) {
-        Some(content) => Some(content.clone()),
-        None => on_host(path),
-    };
+    let file = |path: &str| tree.tls_file(&installation.registries_path, path).cloned().or_else(|| on_host(path));
     targets(registries, &crate::node::judge::settings(installation), &file)
 }
 
