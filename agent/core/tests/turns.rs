@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent_core::node::annotations::Phase;
 use agent_core::node::heard::Inquiry;
 use agent_core::node::observed::Role;
-use agent_core::node::plan::{Desired, Plan, Step};
+use agent_core::node::plan::{Desired, Plan, Step, Wake};
 use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
 use world::{REFUSED, World, model, text, tree};
@@ -452,6 +452,13 @@ fn a_node_that_was_called_absent_draws_a_new_number_once_a_minute() {
         world.pass_time(Duration::from_secs(1));
     }
     assert_eq!(world.says("wanted"), Some(next.as_str()), "and not again and again");
+    // The coordinator granted and took away that one, too, and is seen only now.
+    world.cluster.ledger.insert(next[3..].to_owned());
+    let plan = world.pass(None);
+    assert!(matches!(plan.wake, Wake::After(left) if left <= Duration::from_secs(10)), "{:?}", plan.wake);
+    world.pass_time(Duration::from_secs(10));
+    world.pass(None);
+    assert_ne!(world.says("wanted"), Some(next.as_str()));
     assert_eq!(world.settle_in_cluster(HOUR).phase, Phase::Current);
 }
 

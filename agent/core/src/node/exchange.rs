@@ -131,9 +131,18 @@ pub(crate) fn ask(case: &Case<'_>, wanted: &Wanted, over: Option<String>, mut re
         record.asked = None;
     }
     let left = record.unused.as_ref().and_then(|unused| wait_left(unused, now));
-    let standing = record.asked.take().filter(|asked| {
-        asked.revision == wanted.revision && !record.asks_used.contains(&asked.number) && !is_given_up(case, asked)
-    });
+    let standing = record
+        .asked
+        .take()
+        .filter(|asked| asked.revision == wanted.revision && !record.asks_used.contains(&asked.number));
+    let standing = match standing.as_ref().and_then(|asked| given_up(case, asked)) {
+        None => standing,
+        Some(Duration::ZERO) => None,
+        Some(young) => {
+            rest.wake = Wake::After(young);
+            standing
+        }
+    };
     let why = rest.reason.clone();
     record.asked = match (standing, left) {
         (Some(asked), _) => Some(asked),
@@ -226,13 +235,13 @@ fn use_up(record: &mut Record, number: &str) {
     }
 }
 
-/// The coordinator gave up waiting for an answer to this very ask: it grants the same number never again.
-fn is_given_up(case: &Case<'_>, asked: &Ask) -> bool {
+/// The coordinator gave up waiting for an answer to this very ask, and grants the same number never again: how long until
+/// another may be drawn. Not at once each time, since the word stands on until the coordinator has looked.
+fn given_up(case: &Case<'_>, asked: &Ask) -> Option<Duration> {
     let node = &case.seen.node;
     let is_absent = node.ours("turn") == Some("absent") && node.ours("wanted") == Some(asked.to_string().as_str());
-    let now = case.seen.clock.wall;
-    let is_old = case.record.asked_at.is_none_or(|at| now.duration_since(at).unsigned_abs() >= ABSENT_REDRAWS);
-    is_absent && is_old
+    let age = case.record.asked_at.map(|at| case.seen.clock.wall.duration_since(at).unsigned_abs());
+    is_absent.then(|| age.map_or(Duration::ZERO, |age| ABSENT_REDRAWS.saturating_sub(age)))
 }
 
 /// How long nothing is asked after grants in a row that were of no use. A clock that was set back ends it.
