@@ -1,6 +1,6 @@
 //! How long a decision takes: `cargo run --release -p agent-core --example fleet_time -- 5000`.
 //!
-//! A rollout over so many nodes, one answer at a time; prints the longest and the mean of taking up a change and deciding.
+//! A rollout over so many nodes, one answer at a time; prints the shortest, the mean and the longest of taking up a change and deciding.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -47,7 +47,11 @@ fn main() {
         let times = roll_out(count, &policy);
         let longest = times.iter().max().copied().unwrap_or_default();
         let mean = times.iter().sum::<Duration>() / u32::try_from(times.len().max(1)).unwrap_or(u32::MAX);
-        println!("{count} nodes, maxUnavailable {name}: {} decisions, mean {mean:?}, longest {longest:?}", times.len());
+        let shortest = times.iter().min().copied().unwrap_or_default();
+        let number = times.len();
+        println!(
+            "{count} nodes, maxUnavailable {name}: {number} decisions, shortest {shortest:?}, mean {mean:?}, longest {longest:?}"
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ledger::Memory;
 use super::seen::{NodeSeen, Said};
-use super::{Fleet, Revoke};
+use super::{Fleet, Revoke, Row};
 use crate::node::annotations::Phase;
 use crate::node::observed::Role;
 use crate::policy::Policy;
@@ -107,7 +107,7 @@ impl Busy<'_> {
 
 impl<'a> Survey<'a> {
     /// Looks at all nodes.
-    pub(crate) fn of(fleet: &'a Fleet, policy: &Policy, now: Duration) -> Self {
+    pub(crate) fn of(fleet: &'a Fleet, rows: &[Row<'a>], policy: &Policy, now: Duration) -> Self {
         let mut survey = Self {
             busy: BTreeMap::new(),
             absent: Vec::new(),
@@ -120,8 +120,7 @@ impl<'a> Survey<'a> {
             wake: Wake::new(now),
         };
         let mut ends = Ends::default();
-        for (name, seen) in &fleet.nodes {
-            let memory = fleet.ledger.of(name);
+        for Row { name, seen, memory } in rows.iter().copied() {
             if let Some(memory) = memory.filter(|memory| memory.is_engaged()) {
                 survey.engaged(fleet, policy, name, memory, &mut ends);
             }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Fleet;
 use super::ledger::Memory;
 use super::seen::{NodeSeen, Said};
+use super::{Fleet, Row};
 use crate::grant::Ask;
 use crate::node::observed::Role;
 
@@ -57,48 +57,48 @@ impl Candidate<'_> {
         self.rank == Rank::Stuck
     }
 
-    /// What the line is sorted by. Those that try a new revision for all are workers first, since a bad file costs
+    /// What the line, which is by name, is sorted by first. Those that try a new revision for all are workers first, since a bad file costs
     /// least there.
-    pub(crate) fn key(&self) -> (Rank, bool, bool, &str) {
+    pub(crate) fn key(&self) -> (Rank, bool, bool) {
         let is_late = match self.rank {
             Rank::Stuck | Rank::Failed => self.is_server(),
             Rank::New | Rank::Other => !self.is_server(),
         };
-        (self.rank, is_late, self.seen.is_cordoned, self.node)
+        (self.rank, is_late, self.seen.is_cordoned)
     }
 }
 
 impl<'a> Revision<'a> {
     /// All that somebody asks for.
-    pub(crate) fn all(fleet: &'a Fleet, now: Duration) -> BTreeMap<&'a str, Self> {
+    pub(crate) fn all(fleet: &'a Fleet, rows: &[Row<'a>], now: Duration) -> BTreeMap<&'a str, Self> {
         let mut all: BTreeMap<&str, Self> = BTreeMap::new();
-        for ask in fleet.nodes.values().filter_map(|seen| seen.wanted.value()) {
+        for ask in rows.iter().filter_map(|row| row.seen.wanted.value()) {
             all.entry(&ask.revision).or_default();
         }
         if all.is_empty() {
             return all;
         }
-        let mut failed: Vec<(&str, &NodeSeen, &str)> = Vec::new();
-        for (name, seen) in &fleet.nodes {
-            if let Said::Is(revision) = &seen.revision
+        let mut failed: Vec<(Row<'a>, &str)> = Vec::new();
+        for row in rows {
+            if let Said::Is(revision) = &row.seen.revision
                 && let Some(found) = all.get_mut(revision.as_str())
             {
                 found.is_proven = true;
             }
-            if let Some(revision) = failure(fleet, name, seen) {
-                failed.push((name, seen, revision));
+            if let Some(revision) = failure(*row) {
+                failed.push((*row, revision));
             }
         }
         for (revision, found) in &mut all {
             let has_said = |said: &Said<String>| said.value().is_some_and(|said| said == revision);
-            let is_owing = |(name, seen, failed): &(&'a str, &NodeSeen, &str)| {
-                let is_owing = failed != revision && !has_said(&seen.revision) && !has_said(&seen.failed);
-                (is_owing && !is_absent(fleet, name, seen, now)).then_some(*name)
+            let is_owing = |(row, failed): &(Row<'a>, &str)| {
+                let is_owing = failed != revision && !has_said(&row.seen.revision) && !has_said(&row.seen.failed);
+                (is_owing && !is_absent(fleet, *row, now)).then_some(row.name)
             };
             found.failed_before = failed.iter().filter_map(is_owing).collect();
             if !found.is_proven {
-                found.canary = canary(fleet, revision);
-                found.is_gathering = fleet.nodes.values().any(|seen| {
+                found.canary = canary(rows, revision);
+                found.is_gathering = rows.iter().any(|Row { seen, .. }| {
                     let wants = seen.wanted.value().is_some_and(|ask| ask.revision == *revision);
                     seen.is_ours() && seen.is_ready && !seen.is_paused && !wants
                 });
@@ -109,45 +109,44 @@ impl<'a> Revision<'a> {
 }
 
 /// The revision that failed there last, if it has proven none since.
-fn failure<'a>(fleet: &'a Fleet, name: &str, seen: &'a NodeSeen) -> Option<&'a str> {
+fn failure<'a>(row: Row<'a>) -> Option<&'a str> {
+    let Row { seen, memory, .. } = row;
     if !seen.is_ours() {
         return None;
     }
-    let remembered = || fleet.ledger.of(name).and_then(|memory| memory.failed.as_ref());
+    let remembered = || memory.and_then(|memory| memory.failed.as_ref());
     seen.failed.value().or_else(|| remembered().map(|failed| &failed.revision)).map(String::as_str)
 }
 
 /// The first by name of the Ready, uncordoned, unpaused workers that ask for it; of the servers where there are none; of
 /// whoever asks where there are none of these either.
-fn canary<'a>(fleet: &'a Fleet, revision: &str) -> Option<&'a str> {
+fn canary<'a>(rows: &[Row<'a>], revision: &str) -> Option<&'a str> {
     let asks = |seen: &NodeSeen| seen.wanted.value().is_some_and(|ask| ask.revision == revision);
-    let candidates = fleet.nodes.iter().filter(|(name, seen)| {
-        asks(seen)
-            && seen.is_ours()
-            && seen.is_ready
-            && !seen.is_paused
-            && !seen.is_stuck()
-            && may_answer(fleet, name, seen)
+    let candidates = rows.iter().filter(|row| {
+        let seen = row.seen;
+        asks(seen) && seen.is_ours() && seen.is_ready && !seen.is_paused && !seen.is_stuck() && may_answer(**row)
     });
+    // The first of several, and rows are sorted by name.
     candidates
-        .min_by_key(|(name, seen)| {
+        .min_by_key(|Row { seen, .. }| {
             let is_server = seen.role == Role::Server;
-            (!is_server && seen.is_cordoned, is_server, seen.is_cordoned, *name)
+            (!is_server && seen.is_cordoned, is_server, seen.is_cordoned)
         })
-        .map(|(name, _)| name.as_str())
+        .map(|row| row.name)
 }
 
 /// It did not answer a grant, or is a worker that was NotReady for long: nobody waits for it.
-fn is_absent(fleet: &Fleet, name: &str, seen: &NodeSeen, now: Duration) -> bool {
-    let Some(memory) = fleet.ledger.of(name).filter(|memory| !memory.is_engaged()) else { return false };
+fn is_absent(fleet: &Fleet, row: Row<'_>, now: Duration) -> bool {
+    let Row { seen, memory, .. } = row;
+    let Some(memory) = memory.filter(|memory| !memory.is_engaged()) else { return false };
     let is_long = |since| now.saturating_sub(since) >= fleet.waits.not_ready;
     seen.wanted.value().is_some_and(|ask| memory.has_used(ask))
         || (seen.role == Role::Agent && memory.not_ready.is_some_and(is_long))
 }
 
 /// It would answer a grant.
-fn may_answer(fleet: &Fleet, name: &str, seen: &NodeSeen) -> bool {
-    let memory = fleet.ledger.of(name);
+fn may_answer(row: Row<'_>) -> bool {
+    let Row { seen, memory, .. } = row;
     let Some(ask) = seen.wanted.value() else { return false };
     let is_used = memory.is_some_and(|memory| memory.has_used(ask)) || seen.answered.value() == Some(&ask.number);
     seen.has_agent && !is_used
@@ -156,19 +155,20 @@ fn may_answer(fleet: &Fleet, name: &str, seen: &NodeSeen) -> bool {
 /// The nodes that ask for a turn and have none.
 pub(crate) fn candidates<'a>(
     fleet: &'a Fleet,
+    rows: &[Row<'a>],
     revisions: &BTreeMap<&str, Revision<'_>>,
     now: Duration,
 ) -> Vec<Candidate<'a>> {
     let mut found = Vec::new();
-    for (node, seen) in &fleet.nodes {
+    for row in rows {
+        let Row { name: node, seen, memory } = *row;
         let Said::Is(ask) = &seen.wanted else { continue };
-        let memory = fleet.ledger.of(node);
         if !seen.is_ours() || seen.is_working() || memory.is_none_or(Memory::is_engaged) {
             continue;
         }
         let revision = revisions.get(ask.revision.as_str());
         let is_new = seen.revision == Said::Nothing && revision.is_some_and(|revision| revision.is_proven);
-        let has_failed = revision.is_some_and(|revision| revision.failed_before.iter().any(|name| name == node));
+        let has_failed = revision.is_some_and(|revision| revision.failed_before.contains(&node));
         let rank = match () {
             () if seen.is_stuck() => Rank::Stuck,
             () if has_failed => Rank::Failed,
@@ -178,7 +178,7 @@ pub(crate) fn candidates<'a>(
         // A worker that is new may be NotReady just because it has no configuration yet, and a stuck node is down anyway.
         let may_be_down = rank == Rank::Stuck || (rank == Rank::New && seen.role == Role::Agent);
         let is_down = !seen.is_ready && !may_be_down;
-        let is_absent = !may_answer(fleet, node, seen) || (is_down && is_absent(fleet, node, seen, now));
+        let is_absent = !may_answer(*row) || (is_down && is_absent(fleet, *row, now));
         found.push(Candidate { node, seen, ask, rank, is_absent, is_down });
     }
     found

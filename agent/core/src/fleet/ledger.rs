@@ -117,25 +117,29 @@ impl Ledger {
     /// Takes up what a watch shows. It may be old: progress never moves backward.
     pub fn observe(&mut self, nodes: &BTreeMap<String, NodeSeen>, now: Duration) {
         let epoch = self.term.as_ref().map(|term| &term.epoch);
+        // Both are sorted by name: walked side by side, since thousands of look-ups by name are what costs time here.
+        let mut known = self.nodes.iter_mut().peekable();
+        let mut new = Vec::new();
         for (name, seen) in nodes {
-            match self.nodes.get_mut(name) {
-                Some(memory) => memory.see(seen, epoch, now),
+            while let Some((_, memory)) = known.next_if(|(other, _)| *other < name) {
+                memory.miss(now);
+            }
+            match known.next_if(|(other, _)| *other == name) {
+                Some((_, memory)) => memory.see(seen, epoch, now),
                 None => {
                     let mut memory = Memory::new(seen);
                     memory.see(seen, epoch, now);
-                    self.nodes.insert(name.clone(), memory);
+                    new.push((name.clone(), memory));
                 }
             }
         }
-        self.nodes.retain(|name, memory| {
-            if !nodes.contains_key(name) {
-                memory.is_gone = true;
-                (memory.not_ready, memory.cordoned, memory.silent) = (None, None, None);
-                let since = *memory.away.get_or_insert(now);
-                return memory.is_engaged() || now.saturating_sub(since) < FORGET;
-            }
-            true
-        });
+        known.for_each(|(_, memory)| memory.miss(now));
+        let is_forgotten = |memory: &Memory| {
+            let is_long = memory.away.is_some_and(|since| now.saturating_sub(since) >= FORGET);
+            memory.is_gone && is_long && !memory.is_engaged()
+        };
+        self.nodes.retain(|_, memory| !is_forgotten(memory));
+        self.nodes.extend(new);
         let mut asked = BTreeMap::new();
         for ask in nodes.values().filter_map(|seen| seen.wanted.value()) {
             if !asked.contains_key(&ask.revision) {
@@ -234,7 +238,7 @@ impl Memory {
         self.next.clear();
         if let (Said::Is(Word::Absent), Said::Is(ask)) = (&seen.turn, &seen.wanted) {
             // Whoever wrote that took the grant away, and with it what told that the number was used.
-            self.use_number(ask.number.clone());
+            self.use_number(&ask.number);
         }
         if seen.is_working() {
             self.granted = None;
@@ -246,6 +250,13 @@ impl Memory {
         if seen.is_at_rest() {
             self.working = None;
         }
+    }
+
+    /// No sight of the Node: it was deleted, or the list is an old one.
+    fn miss(&mut self, now: Duration) {
+        self.is_gone = true;
+        (self.not_ready, self.cordoned, self.silent) = (None, None, None);
+        self.away.get_or_insert(now);
     }
 
     /// One sight of the Node, perhaps an old one.
@@ -281,7 +292,7 @@ impl Memory {
                 // Ours by its epoch, and not in the ledger: nobody but us may write that, so it counts.
                 self.grant(grant.ask.clone(), now);
             } else {
-                self.use_number(grant.ask.number.clone());
+                self.use_number(&grant.ask.number);
             }
         }
         let has_returned = seen.phase.value().is_some() && !seen.is_excluded;
@@ -301,9 +312,11 @@ impl Memory {
             }
             self.next.clear();
         }
-        self.latest = Some(answered.cloned());
+        if !is_same || self.latest.is_none() {
+            self.latest = Some(answered.cloned());
+        }
         if let Said::Is(ask) = &seen.wanted {
-            remember(&mut self.next, ask.number.clone());
+            remember(&mut self.next, &ask.number);
         }
         let answers_ours = self.granted.as_ref().is_some_and(|granted| answered == Some(&granted.ask.number));
         let Said::Is(phase) = seen.phase else { return };
@@ -322,12 +335,12 @@ impl Memory {
     }
 
     fn grant(&mut self, ask: Ask, now: Duration) {
-        self.use_number(ask.number.clone());
-        remember(&mut self.next, ask.number.clone());
+        self.use_number(&ask.number);
+        remember(&mut self.next, &ask.number);
         self.granted = Some(Granted { ask, at: now, is_answered: false });
     }
 
-    fn use_number(&mut self, number: String) {
+    fn use_number(&mut self, number: &str) {
         remember(&mut self.used, number);
     }
 
@@ -350,9 +363,9 @@ impl Memory {
 }
 
 /// Keeps the last few.
-fn remember(numbers: &mut VecDeque<String>, number: String) {
-    if !numbers.contains(&number) {
-        numbers.push_back(number);
+fn remember(numbers: &mut VecDeque<String>, number: &str) {
+    if !numbers.iter().any(|known| known == number) {
+        numbers.push_back(number.to_owned());
     }
     if numbers.len() > NUMBERS {
         numbers.pop_front();

@@ -34,6 +34,8 @@ pub use ledger::Ledger;
 pub use seen::{NodeRaw, NodeSeen, Said, Word};
 pub use waits::Waits;
 
+use ledger::Memory;
+
 use crate::grant::Grant;
 use crate::policy::Policy;
 
@@ -126,6 +128,28 @@ pub struct GateAsk {
     pub node: String,
     /// It is stuck, and what only its own failure explains does not stand in its way.
     pub is_cure: bool,
+}
+
+/// A Node and what is remembered of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) seen: &'a NodeSeen,
+    pub(crate) memory: Option<&'a Memory>,
+}
+
+impl Fleet {
+    /// Every Node beside what is remembered of it: joined once for a decision, since both are sorted by name.
+    pub(crate) fn rows(&self) -> Vec<Row<'_>> {
+        let mut known = self.ledger.all().peekable();
+        let mut rows = Vec::with_capacity(self.nodes.len());
+        for (name, seen) in &self.nodes {
+            while known.next_if(|(other, _)| *other < name.as_str()).is_some() {}
+            let memory = known.next_if(|(other, _)| *other == name.as_str()).map(|(_, memory)| memory);
+            rows.push(Row { name, seen, memory });
+        }
+        rows
+    }
 }
 
 impl Turns {

@@ -8,7 +8,7 @@ use super::candidate::{Candidate, Rank, Revision, candidates};
 use super::ledger::Memory;
 use super::seen::{NodeSeen, Said, Word};
 use super::stop::Stop;
-use super::{Change, Fleet, GateAnswer, GateAsk, LeaseKept, NodeWrite, Turns, halts, sentence};
+use super::{Change, Fleet, GateAnswer, GateAsk, LeaseKept, NodeWrite, Row, Turns, halts, sentence};
 use crate::grant::{Epoch, Grant};
 use crate::node::observed::Role;
 use crate::policy::{Order, Policy};
@@ -23,7 +23,8 @@ pub(crate) fn next_turns(fleet: &Fleet, policy: &Policy, now: Duration) -> Turns
         return nothing;
     }
     let lease = halts::next(fleet);
-    let mut survey = Survey::of(fleet, policy, now);
+    let rows = fleet.rows();
+    let mut survey = Survey::of(fleet, &rows, policy, now);
     if let Some(revoke) = survey.revoke.take() {
         let lease = LeaseKept { rollout: sentence::revoking(&revoke), ..lease };
         return Turns { revoke: Some(revoke), lease, ..nothing };
@@ -38,7 +39,8 @@ pub(crate) fn next_turns(fleet: &Fleet, policy: &Policy, now: Duration) -> Turns
         is_open: policy.is_open(fleet.wall),
         stop,
         survey,
-        revisions: Revision::all(fleet, now),
+        revisions: Revision::all(fleet, &rows, now),
+        rows,
         granted: Vec::new(),
         words: BTreeMap::new(),
         has_server: false,
@@ -57,6 +59,7 @@ pub(crate) fn next_turns(fleet: &Fleet, policy: &Policy, now: Duration) -> Turns
 pub(crate) struct Line<'a> {
     pub(crate) fleet: &'a Fleet,
     pub(crate) policy: &'a Policy,
+    rows: Vec<Row<'a>>,
     now: Duration,
     epoch: &'a Epoch,
     pub(crate) halted: BTreeSet<&'a str>,
@@ -85,8 +88,9 @@ enum Place {
 
 impl<'a> Line<'a> {
     fn walk(&mut self) {
-        let mut line = candidates(self.fleet, &self.revisions, self.now);
-        line.sort_by(|a, b| a.key().cmp(&b.key()));
+        let mut line = candidates(self.fleet, &self.rows, &self.revisions, self.now);
+        // Stable: names decide the rest.
+        line.sort_by_key(Candidate::key);
         self.servers_wait = self.survey.busy.values().any(|busy| busy.role == Role::Server && busy.is_engaged())
             || line.iter().any(|candidate| candidate.is_server() && self.forbidden(candidate).is_none());
         for candidate in line {
@@ -227,16 +231,16 @@ impl<'a> Line<'a> {
             writes.push(NodeWrite { node, uid, grant: Change::Set(grant), turn });
         }
         let granted: BTreeSet<&str> = self.granted.iter().map(|candidate| candidate.node).collect();
-        for (node, seen) in self.fleet.nodes.iter().filter(|(_, seen)| !seen.is_excluded) {
-            if granted.contains(node.as_str()) {
+        for Row { name: node, seen, memory } in self.rows.iter().copied().filter(|row| !row.seen.is_excluded) {
+            if granted.contains(node) {
                 continue;
             }
-            let memory = self.fleet.ledger.of(node);
-            let turn = self.word(node, seen, memory);
-            let is_absent = self.words.get(node.as_str()) == Some(&Some(Word::Absent));
+            let word = self.words.get(node).copied();
+            let turn = turn(word, seen, memory);
+            let is_absent = word == Some(Some(Word::Absent));
             let grant = if is_absent && is_void(seen, self.epoch) { Change::Remove } else { Change::Keep };
             if turn != Change::Keep || grant != Change::Keep {
-                writes.push(NodeWrite { node: node.clone(), uid: seen.uid.clone(), grant, turn });
+                writes.push(NodeWrite { node: node.to_owned(), uid: seen.uid.clone(), grant, turn });
             }
         }
         writes
@@ -247,19 +251,19 @@ impl<'a> Line<'a> {
         let window = self.words.values().any(|word| *word == Some(Word::Window)).then_some(Duration::from_secs(60));
         [self.survey.wake.left(), window].into_iter().flatten().min()
     }
+}
 
-    /// What is to stand in `turn`.
-    fn word(&self, node: &str, seen: &NodeSeen, memory: Option<&Memory>) -> Change<Word> {
-        if memory.is_some_and(Memory::is_engaged) {
-            return Change::Keep;
-        }
-        match self.words.get(node) {
-            Some(None) => Change::Keep,
-            Some(Some(word)) if seen.turn == Said::Is(*word) => Change::Keep,
-            Some(Some(word)) => Change::Set(*word),
-            None if seen.turn == Said::Nothing => Change::Keep,
-            None => Change::Remove,
-        }
+/// What is to stand in `turn`.
+fn turn(word: Option<Option<Word>>, seen: &NodeSeen, memory: Option<&Memory>) -> Change<Word> {
+    if memory.is_some_and(Memory::is_engaged) {
+        return Change::Keep;
+    }
+    match word {
+        Some(None) => Change::Keep,
+        Some(Some(word)) if seen.turn == Said::Is(word) => Change::Keep,
+        Some(Some(word)) => Change::Set(word),
+        None if seen.turn == Said::Nothing => Change::Keep,
+        None => Change::Remove,
     }
 }
 

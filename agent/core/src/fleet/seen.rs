@@ -156,19 +156,19 @@ impl NodeSeen {
         }
     }
 
-    /// The names of annotations whose value is none that we write.
-    pub fn garbage(&self) -> Vec<&'static str> {
+    /// The first annotation whose value is none that we write.
+    pub fn garbage(&self) -> Option<&'static str> {
         let Self { phase, revision, failed, wanted, answered, grant, turn, .. } = self;
-        let found = [
-            ("phase", matches!(phase, Said::Garbage)),
-            ("revision", matches!(revision, Said::Garbage)),
-            ("failed", matches!(failed, Said::Garbage)),
-            ("wanted", matches!(wanted, Said::Garbage)),
-            ("answered", matches!(answered, Said::Garbage)),
-            ("grant", matches!(grant, Said::Garbage)),
-            ("turn", matches!(turn, Said::Garbage)),
-        ];
-        found.into_iter().filter_map(|(name, is_garbage)| is_garbage.then_some(name)).collect()
+        match () {
+            () if matches!(phase, Said::Garbage) => Some("phase"),
+            () if matches!(revision, Said::Garbage) => Some("revision"),
+            () if matches!(failed, Said::Garbage) => Some("failed"),
+            () if matches!(wanted, Said::Garbage) => Some("wanted"),
+            () if matches!(answered, Said::Garbage) => Some("answered"),
+            () if matches!(grant, Said::Garbage) => Some("grant"),
+            () if matches!(turn, Said::Garbage) => Some("turn"),
+            () => None,
+        }
     }
 
     /// It is replacing the file, or proving it.

@@ -238,6 +238,6 @@ fn absent(line: &Line<'_>) -> Option<String> {
 
 /// Somebody else writes our annotations.
 fn garbage(line: &Line<'_>) -> Option<String> {
-    let (node, key) = line.fleet.nodes.iter().find_map(|(name, seen)| Some((name, *seen.garbage().first()?)))?;
+    let (node, key) = line.fleet.nodes.iter().find_map(|(name, seen)| Some((name, seen.garbage()?)))?;
     Some(format!("annotation {key} of {node} is none that we write"))
 }
