@@ -41,9 +41,9 @@ use crate::pass::Chain;
 use crate::random;
 use store::Store;
 
-/// Nodes that are written at once: between two such handfuls the Lease is looked at.
+/// Nodes that are written at once.
 const HANDFUL: usize = 8;
-/// After a fault nothing is written for so long.
+/// After a fault nothing is written for so long; and so long it is written before the Lease, and what is new, are looked at.
 const BREATH: Duration = Duration::from_secs(1);
 /// A sentence that differs waits so long for the next renewal, which takes it along.
 const SENTENCE: Duration = Duration::from_secs(2);
@@ -510,30 +510,35 @@ impl Coordinator {
         }
     }
 
-    /// Writes the first handful; the others follow from the next decision. Tells whether anything was sent.
+    /// Writes handful by handful, for a breath; the others follow from the next decision. Tells whether anything was sent.
     async fn write(&mut self, writes: Vec<NodeWrite>) -> bool {
-        let now = self.now();
-        if !self.fleet.holding.as_ref().is_some_and(|holding| holding.may_act(&self.fleet.waits, now)) {
+        let began = self.now();
+        if !self.fleet.holding.as_ref().is_some_and(|holding| holding.may_act(&self.fleet.waits, began)) {
             return false;
         }
         let writable = writes.into_iter().filter(|write| !self.reread.contains(&write.node));
-        let handful: Vec<(NodeWrite, String)> = writable
+        let writable: Vec<(NodeWrite, String)> = writable
             .filter_map(|write| self.store.version(&write.node).map(str::to_owned).map(|version| (write, version)))
-            .take(HANDFUL)
             .collect();
-        // Before they are sent: whatever comes of them, they count.
-        for (write, _) in &handful {
-            if let Change::Set(grant) = &write.grant {
-                self.fleet.ledger.granted(&write.node, &grant.ask, now);
+        for handful in writable.chunks(HANDFUL) {
+            let now = self.now();
+            if now >= began + BREATH || self.not_before > now {
+                break;
+            }
+            // Before they are sent: whatever comes of them, they count.
+            for (write, _) in handful {
+                if let Change::Set(grant) = &write.grant {
+                    self.fleet.ledger.granted(&write.node, &grant.ask, now);
+                }
+            }
+            let cluster = &self.setup.cluster;
+            let written = join_all(handful.iter().map(|(write, version)| write_node(cluster, write, version))).await;
+            self.is_dirty = true;
+            for ((write, _), written) in handful.iter().zip(written) {
+                self.written(write, written);
             }
         }
-        let cluster = &self.setup.cluster;
-        let written = join_all(handful.iter().map(|(write, version)| write_node(cluster, write, version))).await;
-        self.is_dirty |= !handful.is_empty();
-        for ((write, _), written) in handful.iter().zip(written) {
-            self.written(write, written);
-        }
-        !handful.is_empty()
+        !writable.is_empty()
     }
 
     fn written(&mut self, write: &NodeWrite, written: Result<crate::cluster::nodes::NodeNow, Trouble>) {
