@@ -331,6 +331,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_was_just_written_is_newer_than_what_the_watch_still_shows() {
+        let node = |uid: &str, version: &str| OwnNode {
+            seen: NodeSeen::default(),
+            labels: BTreeMap::new(),
+            uid: uid.into(),
+            resource_version: version.into(),
+            ready: None,
+        };
+        for (watched, answered, expected) in [
+            (("a", "9"), Some(("a", "10")), "10"),
+            (("a", "11"), Some(("a", "10")), "11"),
+            (("b", "9"), Some(("a", "10")), "9"),
+            (("a", "x9"), Some(("a", "x10")), "x9"),
+            (("a", "9"), None, "9"),
+        ] {
+            let answered = answered.map(|(uid, version)| node(uid, version));
+            let newer = OwnNode::newer(node(watched.0, watched.1), answered.as_ref());
+            assert_eq!((newer.uid.as_str(), newer.resource_version.as_str()), (watched.0, expected));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_node_of_the_same_name_that_came_back_means_deciding_anew() {
         let (fake, _, cluster) = given();
