@@ -51,6 +51,12 @@ fn a_slow_start_that_systemd_calls_active_is_not_begun_anew() {
     Life::new(504).live();
 }
 
+#[test]
+fn an_ask_that_nobody_wants_any_more_does_not_stand_on() {
+    // Found by a longer run: the mode became `restore`, and there was nothing to put back.
+    Life::new(820).live();
+}
+
 /// SplitMix64: the same life from the same seed, on every machine.
 struct Dice(u64);
 

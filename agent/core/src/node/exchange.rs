@@ -193,7 +193,12 @@ pub(crate) fn close(seen: &Observed, record: &Record, mut plan: Plan) -> Plan {
         }
         let is_open = record.intent.as_ref().is_some_and(|intent| intent.rung != Rung::Stuck);
         let is_used = record.asked.as_ref().is_some_and(|asked| record.asks_used.contains(&asked.number));
-        if is_used && !is_open && plan.phase != Phase::Applying {
+        // Whatever it was asked for is not wanted any more.
+        let is_moot = match plan.phase {
+            Phase::Current | Phase::RolledBack | Phase::Invalid => plan.wanted.is_none(),
+            Phase::Pending | Phase::Applying | Phase::Proving | Phase::Stuck | Phase::Paused => false,
+        };
+        if (is_moot || (is_used && plan.phase != Phase::Applying)) && !is_open {
             record.asked = None;
         }
     };
