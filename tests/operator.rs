@@ -51,7 +51,7 @@ fn cluster(sentence: &str, phases: &[&str]) -> String {
             "k3s-registry-agent/reason": "so", "k3s-registry-agent/revision": "0123456789ab"}},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
     };
-    let pod = |at: usize| json!({"metadata": {"labels": {"app.kubernetes.io/component": "agent"}}, "spec": {"nodeName": format!("n{at}")}});
+    let pod = |at: usize| json!({"metadata": {"labels": {"app.kubernetes.io/component": "agent"}}, "spec": {"nodeName": format!("n{at}")}, "status": {"phase": "Running"}});
     let nodes: Vec<Value> = phases.iter().enumerate().map(node).collect();
     let pods: Vec<Value> = (0..phases.len()).map(pod).collect();
     api(BTreeMap::from([

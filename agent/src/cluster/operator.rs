@@ -258,12 +258,11 @@ fn member(node: &Value) -> Member {
     }
 }
 
-/// The Node on which a pod of the agent is and is to stay.
+/// The Node on which this pod runs, if it is an agent's. One that is being deleted runs on, for as long as its turn takes.
 fn agent_on(pod: &Value) -> Option<String> {
     let is_agent = pod["metadata"]["labels"]["app.kubernetes.io/component"] == "agent";
-    let is_leaving = !pod["metadata"]["deletionTimestamp"].is_null();
-    let has_ended = ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == **phase);
-    (is_agent && !is_leaving && !has_ended).then(|| pod["spec"]["nodeName"].as_str().map(str::to_owned)).flatten()
+    let is_running = pod["status"]["phase"] == "Running";
+    (is_agent && is_running).then(|| pod["spec"]["nodeName"].as_str().map(str::to_owned)).flatten()
 }
 
 /// A mapping of texts; what else is in it is left out.

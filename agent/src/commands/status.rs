@@ -149,7 +149,10 @@ mod tests {
 
     fn pod(fake: &Fake, node: &str) {
         let labels = json!({"app.kubernetes.io/component": "agent"});
-        fake.put(&format!("{PODS}/agent-{node}"), json!({"metadata": {"labels": labels}, "spec": {"nodeName": node}}));
+        fake.put(
+            &format!("{PODS}/agent-{node}"),
+            json!({"metadata": {"labels": labels}, "spec": {"nodeName": node}, "status": {"phase": "Running"}}),
+        );
     }
 
     /// Two nodes and their agents, with a coordinator.
@@ -175,15 +178,21 @@ mod tests {
             "counted": true});
         assert_eq!(answer.json["nodes"][1], wanted);
         assert_eq!((&answer.json["allCurrent"], &answer.json["rollout"]), (&json!(true), &json!("all is well")));
-        // A pod that leaves, or that is not the agent's, is no agent.
+        // A pod that does not start, or that is not the agent's, is no agent; one that leaves is still one.
         fake.put(
             &format!("{PODS}/agent-n1"),
-            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "labels": {"app.kubernetes.io/component": "agent"}},
-                "spec": {"nodeName": "n1"}}),
+            json!({"metadata": {"labels": {"app.kubernetes.io/component": "agent"}}, "spec": {"nodeName": "n1"},
+                "status": {"phase": "Pending"}}),
         );
-        fake.put(&format!("{PODS}/other"), json!({"spec": {"nodeName": "n1"}}));
+        fake.put(&format!("{PODS}/other"), json!({"spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}));
+        fake.put(
+            &format!("{PODS}/agent-n2"),
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "labels": {"app.kubernetes.io/component": "agent"}},
+                "spec": {"nodeName": "n2"}, "status": {"phase": "Running"}}),
+        );
         let answer = seen(&cluster, Paint::Plain).await.unwrap();
-        assert_eq!((answer.code, &answer.json["nodes"][0]["agent"]), (Code::NotCurrent, &json!(false)));
+        let agents = [0, 1].map(|at| answer.json["nodes"][at]["agent"].clone());
+        assert_eq!((answer.code, agents), (Code::NotCurrent, [json!(false), json!(true)]));
     }
 
     #[tokio::test(start_paused = true)]

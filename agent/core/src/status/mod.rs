@@ -26,7 +26,7 @@ pub struct Seen {
     pub lease: Option<LeaseSaid>,
     /// Every Node.
     pub nodes: Vec<Member>,
-    /// The names of the Nodes on which a pod of the agent is; none if pods may not be listed.
+    /// The names of the Nodes on which a pod of the agent runs; none if pods may not be listed.
     pub agents: Option<BTreeSet<String>>,
 }
 
@@ -93,7 +93,7 @@ pub struct NodeLine {
     pub is_paused: bool,
     /// Kubernetes says that it is ready.
     pub is_ready: bool,
-    /// A pod of the agent is there; none if that is not known.
+    /// A pod of the agent runs there; none if that is not known.
     pub has_agent: Option<bool>,
     /// The rollout is to reach it: it runs Linux and is not excluded.
     pub is_counted: bool,
@@ -174,10 +174,12 @@ impl NodeLine {
             parts.extend(reason);
             match (phase, has_agent) {
                 (None, Some(true)) => parts.push("its agent has said nothing yet".to_owned()),
-                (None, Some(false)) => parts.push("no agent here: its pod is missing".to_owned()),
+                (None, Some(false)) => {
+                    parts.push("no agent runs here: its pod is missing or does not start".to_owned())
+                }
                 (None, None) => parts.push("no agent has said anything here".to_owned()),
                 (Some(_), Some(false)) => {
-                    parts.push("no agent is here now: this is the last that one said".to_owned());
+                    parts.push("no agent runs here now: this is the last that one said".to_owned());
                 }
                 (Some(_), Some(true) | None) => {}
             }

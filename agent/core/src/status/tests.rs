@@ -65,7 +65,7 @@ halted: aaaaaaaaaaaa, bbbbbbbbbbbb
 
 NODE    ROLE    PHASE    REVISION      SINCE  REASON
 server  server  Current  0123456789ab  3m     proven
-dead    agent   -        -             -      no agent here: its pod is missing; the Node is not Ready
+dead    agent   -        -             -      no agent runs here: its pod is missing or does not start; the Node is not Ready
 out     agent   Current  -             -      excluded by its label k3s-registry-agent/exclude: no agent here
 win     agent   -        -             -      does not run Linux: no agent here
 worker  agent   Pending  ba9876543210  40s    asks for a turn; no turn yet: others go first (order)
