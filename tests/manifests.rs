@@ -126,10 +126,10 @@ fn the_agent_has_the_rights_that_were_designed_and_no_other() {
 fn the_coordinator_has_the_rights_that_were_designed_and_sees_no_secret() {
     let expected = [
         "*: /nodes[] get,list,watch,patch",
-        "k3s-registry-agent: /configmaps[registries] get,list,watch",
-        "k3s-registry-agent: /pods[] get,list,watch",
-        "k3s-registry-agent: coordination.k8s.io/leases[k3s-registry-agent-coordinator] get,update,patch",
-        "default: discovery.k8s.io/endpointslices[kubernetes] get,list,watch",
+        "k3s-registry-agent: /configmaps[registries] get,watch",
+        "k3s-registry-agent: /pods[] list,watch",
+        "k3s-registry-agent: coordination.k8s.io/leases[k3s-registry-agent-coordinator] get,patch",
+        "default: discovery.k8s.io/endpointslices[kubernetes] get",
     ];
     assert_eq!(rights(&of("coordinator")), expected.map(String::from).into());
 }
@@ -388,6 +388,6 @@ fn the_lease_is_shipped_without_a_holder() {
     // With a spec, applying the manifests again would take it from its holder.
     assert_eq!((lease.get("spec"), lease["metadata"].get("annotations")), (None, None));
     let named =
-        rights(&shipped).into_iter().any(|right| right.contains("leases[k3s-registry-agent-coordinator] get,update"));
+        rights(&shipped).into_iter().any(|right| right.contains("leases[k3s-registry-agent-coordinator] get,patch"));
     assert!(named, "the coordinator's right names it");
 }

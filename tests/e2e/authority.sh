@@ -180,7 +180,7 @@ coordinator() {
   leased allowed coordinator '{"spec":{"holderIdentity":"authority","leaseDurationSeconds":60,"renewTime":"2026-01-01T00:00:00.000000Z"}}'
   as admin -n $namespace get lease $lease -o json | jq '.metadata.annotations["k3s-registry-agent/epoch"] = "0123456789abcdef"
     | .spec.holderIdentity = "authority"' | given
-  row allowed coordinator replace --dry-run=server --validate=false -o name -f -
+  row by-right coordinator replace --dry-run=server --validate=false -o name -f -
   leased by-policy coordinator '{"metadata":{"labels":{"example.com/one":"1"}}}'
   leased by-policy coordinator '{"metadata":{"annotations":{"example.com/one":"1"}}}'
   leased by-policy coordinator '{"metadata":{"finalizers":["example.com/held"]}}'
@@ -192,11 +192,11 @@ coordinator() {
   # What it reads.
   reads allowed coordinator "/api/v1/nodes?limit=2"
   reads allowed coordinator "/api/v1/nodes?watch=1&timeoutSeconds=1"
-  reads allowed coordinator "/api/v1/namespaces/$namespace/configmaps?fieldSelector=metadata.name%3Dregistries"
+  reads by-right coordinator "/api/v1/namespaces/$namespace/configmaps?fieldSelector=metadata.name%3Dregistries"
   reads allowed coordinator "/api/v1/namespaces/$namespace/configmaps?fieldSelector=metadata.name%3Dregistries&watch=1&timeoutSeconds=1"
-  reads allowed coordinator "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?fieldSelector=metadata.name%3Dkubernetes"
-  reads allowed coordinator "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?fieldSelector=metadata.name%3Dkubernetes&watch=1&timeoutSeconds=1"
+  reads allowed coordinator /apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes
   reads allowed coordinator /api/v1/namespaces/$namespace/pods
+  reads allowed coordinator "/api/v1/namespaces/$namespace/pods?watch=1&timeoutSeconds=1"
   reads allowed coordinator /apis/coordination.k8s.io/v1/namespaces/$namespace/leases/$lease
   reads allowed coordinator /readyz
   # What it does not: a Secret above all.
@@ -261,11 +261,11 @@ $nodes" "$(rights agent default)"
   claim "agent: no other right in kube-node-lease" "leases.coordination.k8s.io [] [] [get watch]
 $nodes" "$(rights agent kube-node-lease)"
   claim "agent: no other right in kube-system" "$nodes" "$(rights agent kube-system)"
-  claim "coordinator: no other right in $namespace" "configmaps [] [registries] [get list watch]
-leases.coordination.k8s.io [] [$lease] [get update patch]
+  claim "coordinator: no other right in $namespace" "configmaps [] [registries] [get watch]
+leases.coordination.k8s.io [] [$lease] [get patch]
 $nodes
-pods [] [] [get list watch]" "$(rights coordinator $namespace)"
-  claim "coordinator: no other right in default" "endpointslices.discovery.k8s.io [] [kubernetes] [get list watch]
+pods [] [] [list watch]" "$(rights coordinator $namespace)"
+  claim "coordinator: no other right in default" "endpointslices.discovery.k8s.io [] [kubernetes] [get]
 $nodes" "$(rights coordinator default)"
   claim "coordinator: no other right in kube-node-lease" "$nodes" "$(rights coordinator kube-node-lease)"
   claim "coordinator: no other right in kube-system" "$nodes" "$(rights coordinator kube-system)"
