@@ -131,6 +131,7 @@ impl Passes {
         let plan = self.plan(given).await.map_err(PassError::Observe)?;
         self.look = plan.look;
         self.inquiry = plan.inquiry;
+        self.host.pull(plan.pull.as_ref());
         if let Some(Step::Restart(turn)) = plan.steps.iter().find(|step| matches!(step, Step::Restart(_)))
             && turn.reach() == Reach::Goal
         {

@@ -77,7 +77,10 @@ async fn run(mut passes: Passes, desired: Desired, mut policy: Policy, mut said:
             Ok(passed) => {
                 let plan = passed.plan;
                 said.take(&plan);
-                let rests = plan.steps.is_empty() && !passes.is_open() && !matches!(plan.wake, Wake::Now);
+                let rests = plan.steps.is_empty()
+                    && plan.pull.is_none()
+                    && !passes.is_open()
+                    && !matches!(plan.wake, Wake::Now);
                 if rests || (failed.is_some() && !passes.is_open()) {
                     break;
                 }

@@ -23,6 +23,7 @@ const TAIL: usize = 300;
 #[derive(Clone, Debug)]
 pub struct Commands {
     namespace: Option<Arc<OwnedFd>>,
+    is_mortal: bool,
     prefix: Option<PathBuf>,
 }
 
@@ -113,13 +114,18 @@ impl Commands {
             }
             Reach::Directory => return Err(CommandError::NoHost(root.path().display().to_string())),
         };
-        Ok(Self { namespace, prefix: None })
+        Ok(Self { namespace, is_mortal: false, prefix: None })
     }
 
     /// Takes the programs from below a directory: scripted ones, in tests.
     #[cfg(test)]
     pub(crate) fn scripted(prefix: &std::path::Path) -> Self {
-        Self { namespace: None, prefix: Some(prefix.to_owned()) }
+        Self { namespace: None, is_mortal: false, prefix: Some(prefix.to_owned()) }
+    }
+
+    /// The same, whose processes the kernel kills when the thread that started them ends, however it ends.
+    pub fn mortal(self) -> Self {
+        Self { is_mortal: true, ..self }
     }
 
     /// Runs a program and demands exit code 0.
@@ -173,14 +179,21 @@ impl Commands {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        if let Some(namespace) = self.namespace.clone() {
+        if self.namespace.is_some() || self.is_mortal {
+            let (namespace, is_mortal) = (self.namespace.clone(), self.is_mortal);
             let enter = move || {
-                nix::sched::setns(&*namespace, nix::sched::CloneFlags::CLONE_NEWNS).map_err(std::io::Error::from)
+                if is_mortal {
+                    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+                }
+                if let Some(namespace) = &namespace {
+                    nix::sched::setns(&**namespace, nix::sched::CloneFlags::CLONE_NEWNS)?;
+                }
+                Ok(())
             };
-            // SAFETY: between fork and exec only async-signal-safe calls are allowed. `enter` makes one system call,
-            // setns, on a descriptor that was opened before; it neither allocates (an errno becomes an `io::Error`
-            // without an allocation) nor locks. In the parent the call would fail: it has several threads.
-            #[expect(unsafe_code, reason = "setns has to be called in the child, and pre_exec is unsafe")]
+            // SAFETY: between fork and exec only async-signal-safe calls are allowed. `enter` makes two system calls,
+            // prctl, and setns on a descriptor that was opened before; it neither allocates (an errno becomes an
+            // `io::Error` without an allocation) nor locks. In the parent setns would fail: it has several threads.
+            #[expect(unsafe_code, reason = "both have to be called in the child, and pre_exec is unsafe")]
             unsafe {
                 command.pre_exec(enter)
             };

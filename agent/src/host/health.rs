@@ -8,7 +8,6 @@ use agent_core::node::evidence::Answer;
 use agent_core::node::evidence::Check;
 use agent_core::node::evidence::Evidence;
 use agent_core::node::observed::Installation;
-use agent_core::node::observed::Program;
 use agent_core::node::observed::Role;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
@@ -24,14 +23,13 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::command::Commands;
-use super::command::Invocation;
+use super::crictl::Crictl;
 use super::root::Root;
 
 const LIMIT: Duration = Duration::from_secs(3);
 const CRICTL: Duration = Duration::from_secs(8);
 const ETCD: &str = "127.0.0.1:2381";
 const LONGEST: u64 = 4 << 20;
-const SOCKET: &str = "--runtime-endpoint=unix:///run/k3s/containerd/containerd.sock";
 
 /// Asks all of them at once; each has its own short deadline.
 pub async fn evidence(root: &Root, commands: &Commands, installation: &Installation) -> Evidence {
@@ -67,24 +65,11 @@ pub async fn evidence(root: &Root, commands: &Commands, installation: &Installat
 }
 
 async fn containerd(root: &Root, commands: &Commands, installation: &Installation) -> Answer {
-    let data = &installation.data_dir;
-    let (places, first): (Vec<String>, &[&str]) = match installation.program {
-        Program::K3s => {
-            let bins = ["/usr/local/bin/k3s", "/usr/bin/k3s", "/opt/bin/k3s", "/run/current-system/sw/bin/k3s"];
-            let unpacked = format!("{data}/data/current/bin/k3s");
-            // The unit's own first: another k3s on the host may be of another version.
-            let own = Some(installation.executable.clone()).filter(|path| !path.is_empty());
-            (own.into_iter().chain(bins.map(str::to_owned)).chain([unpacked]).collect(), &["crictl"])
-        }
-        Program::Rke2 => (vec![format!("{data}/bin/crictl")], &[]),
+    let crictl = match Crictl::find(root, commands, installation) {
+        Ok(crictl) => crictl,
+        Err(why) => return Answer::Unknown(why),
     };
-    let Some(program) = places.iter().find(|path| root.has(path)) else {
-        return Answer::Unknown(format!("the host has no {}", places[0]));
-    };
-    let args = [first, &["--timeout=5s", SOCKET, "version"]].concat();
-    // k3s finds what it unpacked, and crictl.yaml, by it; else it unpacks itself anew into the usual directory.
-    let what = Invocation { program, args: &args, env: &[("K3S_DATA_DIR", data)], timeout: CRICTL };
-    match commands.ask(&what).await {
+    match crictl.ask(&["version"], CRICTL).await {
         Ok(output) if output.code == Some(0) => Answer::Passed,
         Ok(_) => Answer::Failed("containerd does not answer crictl".to_owned()),
         Err(error) => Answer::Unknown(error.to_string()),

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod command;
+mod crictl;
 pub mod discover;
 pub mod files;
 pub mod guard;
@@ -9,6 +10,7 @@ mod hands;
 pub mod health;
 pub mod journal;
 mod node;
+mod puller;
 pub mod root;
 pub mod runtime;
 pub mod service;

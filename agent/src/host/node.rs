@@ -13,15 +13,18 @@ use agent_core::node::observed::{
     Clock, GuardSeen, HostSeen, Installation, LogSigns, RuntimeFiles, Service as ServiceSeen, Unsupported,
 };
 use agent_core::node::plan::Depth;
+use agent_core::node::pulls::PullOrder;
 use agent_core::registries::lint::FileFact;
 
 use super::command::{CommandError, Commands};
+use super::crictl::Crictl;
 use super::files::{self, Configuration, FilesError};
 use super::guard::{Guard, GuardError};
 use super::journal::{self, Journal, JournalError, Lock};
+use super::puller::Puller;
 use super::root::{Reach, Root};
 use super::service::{Backend, OpenRc, Service, Systemd};
-use super::{discover, health, runtime, service};
+use super::{discover, health, runtime};
 
 /// How k3s is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +86,8 @@ pub struct Host {
     pub(super) service: Option<Serving>,
     /// The last discovery, and for which hints and which invocation it holds: flags change only with a start.
     found: Mutex<Option<Found>>,
+    /// What is pulled for proof.
+    puller: Mutex<Puller>,
 }
 
 /// What starts and stops k3s here.
@@ -133,7 +138,7 @@ impl Host {
 
     fn root_only(path: &Path) -> Result<Self, HostError> {
         let root = Root::open(path).map_err(|source| HostError::Root { path: path.to_owned(), source })?;
-        Ok(Self { root, journal: None, service: None, found: Mutex::new(None) })
+        Ok(Self { root, journal: None, service: None, found: Mutex::new(None), puller: Mutex::default() })
     }
 
     fn serving(&self, choice: ServiceChoice, with_guard: bool) -> Result<Option<Serving>, HostError> {
@@ -256,6 +261,21 @@ impl Host {
         Ok(installation)
     }
 
+    /// Pulls what a plan orders until the next look, and waits for nothing; without an order nothing is pulled.
+    pub fn pull(&self, order: Option<&PullOrder>) {
+        let crictl = || {
+            let found =
+                self.found.lock().ok().and_then(|found| found.clone()).and_then(|found| found.installation.ok());
+            match (found, &self.service) {
+                (Some(installation), Some(serving)) => Crictl::find(&self.root, &serving.commands, &installation),
+                (Some(_) | None, _) => Err("the k3s of this node is not known".to_owned()),
+            }
+        };
+        if let Ok(mut puller) = self.puller.lock() {
+            puller.order(order, crictl);
+        }
+    }
+
     /// Forgets the discovery when the unit runs under another invocation: it may have other flags now.
     fn remember_invocation(&self, invocation: &str) {
         let Ok(mut found) = self.found.lock() else { return };
@@ -351,6 +371,7 @@ impl Host {
             log: LogSigns::default(),
             guard: GuardSeen::Idle,
             evidence: None,
+            pulls: self.puller.lock().map(|mut puller| puller.answers()).unwrap_or_default(),
         };
         if let Some(serving) = &self.service {
             self.observe_service(serving, depth, clock, &mut seen).await?;
@@ -393,7 +414,8 @@ impl Host {
         let written = self.root.stat(&path).ok().flatten().map(|stat| stat.st_mtime);
         match (written, since) {
             (Some(written), Some(since)) if written >= since.as_second() => {
-                runtime::tail(&self.root, &path).map_or_else(Vec::new, |text| service::last_lines(&text))
+                let text = runtime::tail(&self.root, &path).unwrap_or_default();
+                String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
             }
             (Some(_), Some(_) | None) | (None, _) => Vec::new(),
         }

@@ -9,6 +9,7 @@ use super::journal::{Goal, Intent, Record, Rung, Verdict};
 use super::judge;
 use super::observed::Service;
 use super::plan::{Case, Depth, Kept, PROVING, Plan, Step, Wake, Wanted};
+use super::pulls;
 use super::turn::Turn;
 use crate::registries::effect::Effect;
 use crate::tree::Tree;
@@ -18,6 +19,7 @@ pub(crate) fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect
     let model = case.seen.key.model(&wanted.registries);
     let mut intent = intent(case, goal, &wanted.tree, model);
     intent.restart = effect >= Effect::Live;
+    intent.images = pulls::worked_before(case);
     intent.credential_sources = wanted.credential_sources.clone();
     intent.file_hosts = wanted.file_hosts.clone();
     let record = cured(case, &mut intent);
@@ -99,6 +101,7 @@ pub(crate) fn intent(case: &Case<'_>, goal: Goal, tree: &Tree, model: super::jou
         restart: false,
         rung: Rung::Goal,
         passed_before: judge::passed_before(case),
+        images: BTreeMap::new(),
         invocation_before: invocation,
         version_before: version,
         began: clock.clone(),

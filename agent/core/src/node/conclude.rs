@@ -10,6 +10,8 @@ use super::journal::{Applied, FailedModel, Goal, Inconclusive, Intent, Loaded, R
 use super::judge;
 use super::observed::{GuardSeen, Service};
 use super::plan::{Case, Counted, Kept, Plan, Step, Wake};
+use super::pulls;
+use super::remark;
 use crate::tree::Tree;
 
 /// The third inconclusive verdict for one revision is a failure.
@@ -35,13 +37,17 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
     let clock = &case.seen.clock;
     let mut record = ended(case, Some(intent.model.clone()));
     let revision = intent.goal.revision().to_owned();
+    let mut passed = passed(case);
+    passed.extend(pulls::has_pulled(case, intent).then_some(Check::Pull));
+    let remark = remark::of_proof(case, intent);
     match &intent.goal {
         Goal::Apply(_) => {
             record.applied = Some(Applied {
                 revision: revision.clone(),
                 model: intent.model.clone(),
                 tree: intent.tree.clone(),
-                evidence: passed(case),
+                evidence: passed.clone(),
+                remark: remark.clone(),
                 at: clock.wall,
             });
             record.failed.retain(|failed| failed.model != intent.model);
@@ -63,7 +69,10 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
     let reason = match (files_only, restart_left) {
         (true, true) => "written, files only: a restart is needed and was not done".to_owned(),
         (true, false) => "written, files only".to_owned(),
-        (false, _) => format!("proven by {}; {}", words(&passed(case)), preflighted(case)),
+        (false, _) => {
+            let proven = format!("proven by {}; {}", words(&passed), preflighted(case));
+            remark::with(case, proven, remark.as_deref())
+        }
     };
     let mut plan = Plan::resting(Phase::Current, reason);
     plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
@@ -153,7 +162,8 @@ fn successor(
     }
     let is_original = case.host.original.as_ref() == Some(&case.host.disk.tree);
     let revision = if is_original { "restore" } else { "none" }.to_owned();
-    Some(Applied { revision, model: model?, tree, evidence: passed(case), at: case.seen.clock.wall })
+    let evidence = passed(case);
+    Some(Applied { revision, model: model?, tree, evidence, remark: None, at: case.seen.clock.wall })
 }
 
 /// Nothing was touched: there is nothing to prove and nothing to undo.

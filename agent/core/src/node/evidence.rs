@@ -32,6 +32,8 @@ pub enum Check {
     NodeLease,
     /// The Node is Ready.
     NodeReady,
+    /// The policy's images are pulled through the node's own CRI. Asked apart, since it takes its time.
+    Pull,
 }
 
 impl fmt::Display for Check {
@@ -48,6 +50,7 @@ impl fmt::Display for Check {
             Self::Api => "API server",
             Self::NodeLease => "node Lease",
             Self::NodeReady => "node Ready",
+            Self::Pull => "pull",
         })
     }
 }

@@ -10,6 +10,7 @@ use super::idle::Request;
 use super::journal::{Ask, Goal, Record, Refused, Rung, Unused};
 use super::observed::Role;
 use super::plan::{Case, Depth, Gate, Observed, Plan, Step, Wake, Wanted};
+use super::pulls;
 use super::turn::{NoTurn, Turn, TurnSource};
 use crate::grant::Grant;
 
@@ -81,7 +82,13 @@ pub(crate) fn exchange(case: &Case<'_>, request: &Request<'_>, rest: &Plan) -> E
             }
         }
     }
-    match turn {
+    if let (Ok(_) | Err(NoTurn::NotRead), Some(mut plan)) = (&turn, pulls::before(case, rest)) {
+        // Before the Lease is read: what is read there does not hold as long as a pull may take.
+        plan.phase = Phase::Applying;
+        plan.wanted = Some(asked.to_string());
+        return Exchange::Going(Box::new(plan));
+    }
+    let exchange = match turn {
         Ok(turn) => gated(case, rest, asked, turn, *cures),
         Err(NoTurn::NotRead) => {
             again(rest, asked, Inquiry::Turn { cures: *cures }, "granted: reading the coordinator's Lease")
@@ -89,6 +96,13 @@ pub(crate) fn exchange(case: &Case<'_>, request: &Request<'_>, rest: &Plan) -> E
         Err(
             why @ (NoTurn::NotUsed | NoTurn::NotShown | NoTurn::Unreadable(_) | NoTurn::NoHolder | NoTurn::OtherEpoch),
         ) => Exchange::Over(why.to_string()),
+    };
+    match exchange {
+        Exchange::Going(mut plan) => {
+            plan.pull = pulls::keep(case);
+            Exchange::Going(plan)
+        }
+        Exchange::Turn(_) | Exchange::None | Exchange::Over(_) | Exchange::Refused(_) => exchange,
     }
 }
 

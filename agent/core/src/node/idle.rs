@@ -13,6 +13,8 @@ use super::journal::{Applied, Goal, Intent, Loaded, Record};
 use super::judge;
 use super::observed::{GuardSeen, Service, UnitSeen};
 use super::plan::{Case, Depth, Desired, Gate, Kept, Plan, STEADY, Step, Wake, Wanted};
+use super::pulls;
+use super::remark;
 use super::turn::{Turn, TurnSource};
 use crate::policy::{Adopt, Mode};
 use crate::registries::changes;
@@ -201,7 +203,8 @@ fn quiet(case: &Case<'_>, wanted: &Wanted) -> Plan {
         });
     let files_only = matches!(case.host.service, Service::None);
     let proof = if files_only { "files only" } else { "loaded" };
-    let mut plan = Plan::resting(Phase::Current, format!("as desired ({proof})"));
+    let remark = case.record.applied.as_ref().filter(|_| same).and_then(|applied| applied.remark.as_deref());
+    let mut plan = Plan::resting(Phase::Current, remark::with(case, format!("as desired ({proof})"), remark));
     if same && !differs {
         // Started by somebody else since: what is loaded is written down while the clocks still tell it.
         let loaded = loaded(case, &model).filter(|_| judge::holds_what_lies(case));
@@ -218,6 +221,7 @@ fn quiet(case: &Case<'_>, wanted: &Wanted) -> Plan {
         model,
         tree,
         evidence: if files_only { BTreeSet::new() } else { passed(case) },
+        remark: None,
         at: case.seen.clock.wall,
     });
     record.credential_sources = wanted.credential_sources.clone();
@@ -368,6 +372,9 @@ pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Pla
         rest.wake = Wake::Now;
         rest.look = Depth::Full;
         return rest;
+    }
+    if let Some(plan) = pulls::before(case, &rest) {
+        return plan;
     }
     let goal = request.goal;
     let doing = match goal {

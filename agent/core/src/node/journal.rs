@@ -81,6 +81,9 @@ pub struct Applied {
     pub tree: Digest,
     /// The checks that proved it; empty means *files only*.
     pub evidence: BTreeSet<Check>,
+    /// What else was seen then that somebody should know, in one sentence.
+    #[serde(default)]
+    pub remark: Option<String>,
     /// When.
     pub at: Timestamp,
 }
@@ -169,6 +172,9 @@ pub struct Intent {
     pub rung: Rung,
     /// The checks that passed before; only these are demanded after.
     pub passed_before: BTreeSet<Check>,
+    /// The policy's images then, and whether they could be pulled before: only those must be pulled after.
+    #[serde(default)]
+    pub images: BTreeMap<String, bool>,
     /// The unit's invocation before.
     pub invocation_before: String,
     /// The unit's version before.

@@ -13,7 +13,7 @@ use super::turn::TurnSource;
 use crate::registries::effect::{self, Effect, Loaded};
 use crate::registries::model::Registries;
 use crate::registries::on_disk::{self, OnDisk};
-use crate::runtime::compare::{Mismatch, SeenOnNode, compare};
+use crate::runtime::compare::{Mismatch, SeenOnNode, compare, shadows};
 use crate::runtime::expect::expect;
 use crate::runtime::settings::{EmbeddedRegistry, Settings};
 use crate::tree::Tree;
@@ -54,6 +54,14 @@ impl Standing {
             Self::Missing(missing) => {
                 missing.iter().all(|(check, _)| matches!(check, Check::Api | Check::NodeLease | Check::NodeReady))
             }
+        }
+    }
+
+    /// Whether nothing but the proof by pull is missing.
+    pub(crate) fn is_only_pull(&self) -> bool {
+        match self {
+            Self::Passed => false,
+            Self::Missing(missing) => missing.iter().all(|(check, _)| *check == Check::Pull),
         }
     }
 
@@ -152,7 +160,7 @@ pub(crate) fn standing(case: &Case<'_>, demanded: &BTreeSet<Check>, restarted: O
     for check in demanded {
         let why = match check {
             Check::Unit => unit_missing(case, unit, restarted),
-            Check::CertsD | Check::AuthTables => None,
+            Check::CertsD | Check::AuthTables | Check::Pull => None,
             Check::Containerd | Check::Kubelet | Check::Etcd | Check::EtcdLeader | Check::Supervisor | Check::Api => {
                 match evidence.and_then(|evidence| evidence.get(check)) {
                     Some(answer) => missing_of(answer),
@@ -256,6 +264,13 @@ fn not_loaded(case: &Case<'_>, unit: &UnitSeen) -> Vec<(Check, String)> {
         .into_iter()
         .map(|Mismatch { about_auth, what, .. }| (if about_auth { Check::AuthTables } else { Check::CertsD }, what))
         .collect()
+}
+
+/// Directories of others in certs.d that go before ours.
+pub(crate) fn shadowed(case: &Case<'_>) -> Vec<String> {
+    let (Service::Unit(_), Ok(model)) = (&case.host.service, model_of(&case.host.disk.tree)) else { return Vec::new() };
+    let expected = expect(&model, &settings(&case.host.installation));
+    shadows(&expected, &seen_on_node(&case.host.runtime)).into_iter().map(|shadow| shadow.what).collect()
 }
 
 /// What holds before the change, to be demanded after it.

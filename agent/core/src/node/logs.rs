@@ -11,6 +11,9 @@ const CONFIGURED: [&str; 2] = ["Logging containerd to ", "Running containerd "];
 /// How containerd begins when it cannot take its `config.toml`. It says so in its own log, as the last thing there.
 const TOML_REFUSED: [&str; 3] =
     ["containerd: failed to load TOML", "containerd: failed to unmarshal TOML", "containerd: toml: "];
+/// What containerd says at a pull when it goes on without a `hosts.toml`, or without a rewrite.
+const HOSTS_TOML_DROPPED: &str = "failed to decode hosts.toml";
+const REWRITE_DROPPED: &str = "Failed to compile rewrite";
 /// What Go's HTTP client says of a server that is away or does not know us yet.
 const CONNECTION: [&str; 10] = [
     "Get \"https://",
@@ -50,7 +53,13 @@ pub fn signs<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> LogSigns {
         };
         signs.containerd_exited |= has_exited && !said.contains("context canceled");
         // containerd writes this after it took its configuration; its log is one file for all starts.
-        signs.containerd_config_error &= !said.starts_with("starting containerd");
+        if said.starts_with("starting containerd") {
+            signs.containerd_config_error = false;
+            signs.hosts_toml_dropped = false;
+            signs.rewrite_dropped = false;
+        }
+        signs.hosts_toml_dropped |= said.starts_with(HOSTS_TOML_DROPPED);
+        signs.rewrite_dropped |= said.starts_with(REWRITE_DROPPED);
         signs.containerd_config_error |= TOML_REFUSED.iter().any(|words| said.starts_with(words));
     }
     signs
@@ -101,6 +110,8 @@ mod tests {
         containerd_config_error: false,
         containerd_exited: false,
         waits_for_server: false,
+        hosts_toml_dropped: false,
+        rewrite_dropped: false,
     };
 
     #[test]
@@ -160,6 +171,16 @@ mod tests {
         let starting = "time=\"2026-08-20T10:00:09Z\" level=info msg=\"starting containerd\" revision=x version=v2.3.2";
         assert!(of(&[starting, refused]).containerd_config_error);
         assert_eq!(of(&[refused, starting]), QUIET);
+    }
+
+    #[test]
+    fn what_containerd_drops_since_its_start_is_a_sign() {
+        let hosts = "time=\"2026-08-20T10:00:09Z\" level=error msg=\"failed to decode hosts.toml\" error=\"canary\"";
+        let rewrite = "time=\"2026-08-20T10:00:09Z\" level=warning msg=\"Failed to compile rewrite\" error=\"canary\"";
+        let starting = "time=\"2026-08-20T10:00:09Z\" level=info msg=\"starting containerd\" revision=x version=v2.3.2";
+        assert_eq!(of(&[starting, hosts]), LogSigns { hosts_toml_dropped: true, ..QUIET });
+        assert_eq!(of(&[rewrite]), LogSigns { rewrite_dropped: true, ..QUIET });
+        assert_eq!(of(&[hosts, rewrite, starting]), QUIET);
     }
 
     #[test]

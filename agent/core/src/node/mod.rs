@@ -17,5 +17,7 @@ mod pace;
 pub mod plan;
 pub mod prepare;
 mod proving;
+pub mod pulls;
+mod remark;
 pub mod turn;
 mod undo;

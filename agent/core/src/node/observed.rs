@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
+use super::pulls::Pulls;
 pub use crate::runtime::settings::Program;
 use crate::secret::Secret;
 use crate::tree::Tree;
@@ -150,6 +151,10 @@ pub struct LogSigns {
     pub containerd_exited: bool,
     /// k3s waits for its server.
     pub waits_for_server: bool,
+    /// containerd cannot read a `hosts.toml` and goes on without it, in silence but for its log.
+    pub hosts_toml_dropped: bool,
+    /// containerd cannot compile the pattern of a rewrite and goes on without it.
+    pub rewrite_dropped: bool,
 }
 
 /// The guard on the host.
@@ -190,6 +195,8 @@ pub struct HostSeen {
     pub guard: GuardSeen,
     /// The checks of `design.md` 6, where they were asked for.
     pub evidence: Option<Evidence>,
+    /// The images that the last plan ordered to be pulled.
+    pub pulls: Pulls,
 }
 
 /// What the API server says of this node; the sentences say why it says nothing.

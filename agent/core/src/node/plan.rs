@@ -7,6 +7,7 @@ use super::annotations::{NodeSeen, Phase};
 use super::heard::{Heard, Inquiry};
 use super::journal::{JournalSeen, Record, Rung};
 use super::observed::{ApiSeen, Clock, HostSeen, Role, Unsupported};
+use super::pulls::PullOrder;
 use super::turn::{GATE_HOLDS, Turn, TurnSource};
 use crate::digest::Key;
 use crate::policy::Policy;
@@ -96,6 +97,8 @@ pub struct Plan {
     pub wake: Wake,
     /// How closely to look then.
     pub look: Depth,
+    /// What is pulled until then; nothing in a plan that rests.
+    pub pull: Option<PullOrder>,
     /// The revision proven here.
     pub revision: Option<String>,
     /// The revision that failed here.
@@ -287,6 +290,7 @@ impl Plan {
             steps: Vec::new(),
             wake: Wake::After(STEADY),
             look: Depth::Steady,
+            pull: None,
             revision: None,
             failed: None,
             wanted: None,

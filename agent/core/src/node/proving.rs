@@ -12,6 +12,7 @@ use super::judge::{self, Standing};
 use super::observed::{GuardSeen, Role, Service, UnitSeen};
 use super::pace;
 use super::plan::{Case, Depth, Gate, PROVING, Plan, Step, Wake};
+use super::pulls;
 use super::turn::{NoTurn, Reach, Turn};
 use super::undo;
 use crate::tree::Tree;
@@ -45,9 +46,13 @@ fn goal(case: &Case<'_>, intent: &Intent) -> Plan {
             not_there(case, intent)
         };
     };
-    let standing = judge::standing(case, &demanded(intent), restarted(intent));
+    let mut standing = judge::standing(case, &demanded(intent), restarted(intent));
     if lies && matches!(standing, Standing::Passed) && may_have_loaded(intent, unit) {
-        return conclude::proven(case, intent);
+        match pulls::missing(case, intent) {
+            None => return conclude::proven(case, intent),
+            // The node itself stands: only now it is worth a pull.
+            Some(missing) => standing = Standing::Missing(vec![(Check::Pull, missing)]),
+        }
     }
     if intent.began.boot_id != clock.boot_id {
         return undo::give_up(case, intent, Verdict::Inconclusive("the node was rebooted in the middle".into()));
@@ -166,7 +171,8 @@ fn verdict(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &Standin
             return Some(Verdict::Failed("containerd exits again and again with it".into()));
         }
     }
-    let limit = case.limit();
+    let pulling = if standing.is_only_pull() { pulls::allowance(case, intent) } else { Duration::ZERO };
+    let limit = case.limit().saturating_add(pulling);
     let spent = pace::spent(case, intent);
     if spent.hindered >= pace::patience(case, standing) {
         let why = pace::hindrance(case, intent).unwrap_or("nothing could be proven for a long time");
@@ -202,7 +208,10 @@ fn explained(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<String
 
 fn wait(case: &Case<'_>, intent: &Intent, standing: &Standing) -> Plan {
     let missing = standing.missing();
-    waiting(case, intent, format!("waiting for proof: {missing}"), pace::refresh(case, intent), Wake::After(PROVING))
+    let refresh = pace::refresh(case, intent);
+    let mut plan = waiting(case, intent, format!("waiting for proof: {missing}"), refresh, Wake::After(PROVING));
+    plan.pull = standing.is_only_pull().then(|| pulls::order(case, intent));
+    plan
 }
 
 /// What has to hold after: what applied and passed before, and in any case the unit and what it loaded.

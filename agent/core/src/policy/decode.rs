@@ -377,7 +377,7 @@ fn is_image(text: &str) -> bool {
     let has_registry = text
         .split_once('/')
         .is_some_and(|(host, rest)| !rest.is_empty() && (host.contains(['.', ':']) || host == "localhost"));
-    has_registry && text.len() < 512 && text.bytes().all(|b| b.is_ascii_graphic())
+    has_registry && !text.starts_with('-') && text.len() < 512 && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// A DNS subdomain, which is what names of objects are.

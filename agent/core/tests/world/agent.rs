@@ -7,6 +7,7 @@ use agent_core::node::evidence::{Answer, Check, Evidence};
 use agent_core::node::journal::JournalSeen;
 use agent_core::node::observed::{Disk, GuardSeen, HostSeen, LogSigns, Role, Service, UnitSeen, Writer};
 use agent_core::node::plan::{Depth, Kept, Observed, Plan, Step, Wake, plan};
+use agent_core::node::pulls::PullOrder;
 
 use super::{Unit, World};
 
@@ -14,7 +15,8 @@ impl World {
     pub fn observe(&mut self) -> Observed {
         self.dice += 1;
         // The log of one invocation keeps its lines, also after the file was mended.
-        let log = LogSigns { waits_for_server: !self.is_up() && self.supervisor_away, ..self.log.clone() };
+        let mut log = LogSigns { waits_for_server: !self.is_up() && self.supervisor_away, ..self.log.clone() };
+        log.hosts_toml_dropped = self.drops && self.look == Depth::Full;
         let state = match self.unit {
             Unit::Up => ("active", "running"),
             Unit::Starting(_) if self.exec_type => ("active", "running"),
@@ -46,6 +48,7 @@ impl World {
                 (None, false) => GuardSeen::Idle,
             },
             evidence: (self.look == Depth::Full && self.service).then(|| self.evidence()),
+            pulls: self.pulls.clone(),
         };
         Observed {
             clock: self.clock(),
@@ -60,6 +63,23 @@ impl World {
             api: self.api(),
             ending: self.ending,
             dice: format!("{:08x}", self.dice),
+        }
+    }
+
+    /// One image is answered until the next look; one that cannot be pulled fails at once.
+    fn pull(&mut self, order: Option<&PullOrder>) {
+        let Some(order) = order else { return self.pulls.clear() };
+        assert_eq!(self.look, Depth::Full, "a pull in a steady pass");
+        self.pulls.retain(|image, _| order.images.contains(image));
+        let works =
+            |image: &String| self.pullable.contains(image) && !(self.restarts > 1 && self.breaks.contains(image));
+        let next = order.images.iter().find(|image| !self.pulls.contains_key(*image)).cloned();
+        let again =
+            order.images.iter().find(|image| order.again.is_some() && self.pulls.get(*image) != Some(&Answer::Passed));
+        if let Some(image) = next.or_else(|| again.cloned()).filter(|_| self.pulls_end) {
+            self.pulled.push(image.clone());
+            let answer = if works(&image) { Answer::Passed } else { Answer::Failed("the registry refuses it".into()) };
+            self.pulls.insert(image, answer);
         }
     }
 
@@ -85,6 +105,7 @@ impl World {
         self.cluster.inquiry = plan.inquiry;
         self.failed = false;
         self.look = plan.look;
+        self.pull(plan.pull.as_ref());
         if let Some(Step::Restart(turn)) = plan.steps.iter().find(|step| matches!(step, Step::Restart(_))) {
             self.held = Some(turn.clone());
         }

@@ -16,6 +16,7 @@ use agent_core::node::heard::Heard;
 use agent_core::node::journal::Record;
 use agent_core::node::observed::{Clock, Installation, LogSigns, Program, Role, RuntimeFiles};
 use agent_core::node::plan::{Depth, Desired, Wanted};
+use agent_core::node::pulls::Pulls;
 use agent_core::node::turn::{Turn, TurnSource};
 use agent_core::policy::Policy;
 use agent_core::registries::model::{Auth, HostConfig, Mirror, Registries, Tls};
@@ -58,6 +59,14 @@ pub struct World {
     pub gate: Option<String>,
     pub cluster: cluster::Cluster,
     pub ending: bool,
+    /// Images that the registries give, those of them that they give no more after the restart, and what was asked for.
+    pub pullable: BTreeSet<String>,
+    pub breaks: BTreeSet<String>,
+    pub pulled: Vec<String>,
+    /// containerd says that it cannot read a hosts.toml.
+    pub drops: bool,
+    /// A pull ends by the next look; else it hangs.
+    pub pulls_end: bool,
     /// How long a start takes.
     pub start_takes: Duration,
     /// The guard's marker: when it acts.
@@ -98,6 +107,7 @@ pub struct World {
     runtime: RuntimeFiles,
     loaded: Option<Registries>,
     held: Option<Turn>,
+    pulls: Pulls,
     look: Depth,
     dice: u32,
 }
@@ -121,6 +131,11 @@ impl World {
             gate: None,
             cluster: cluster::Cluster::default(),
             ending: false,
+            pullable: BTreeSet::new(),
+            breaks: BTreeSet::new(),
+            pulled: Vec::new(),
+            drops: false,
+            pulls_end: true,
             start_takes: Duration::from_secs(2),
             armed: None,
             fired: false,
@@ -149,6 +164,7 @@ impl World {
             runtime: RuntimeFiles::default(),
             loaded: None,
             held: None,
+            pulls: Pulls::new(),
             look: Depth::Steady,
             dice: 0,
         };
@@ -320,6 +336,16 @@ impl World {
         self.unit = Unit::Starting(self.now);
     }
 
+    /// Every image was tried.
+    pub fn pulls_are_known(&self) -> bool {
+        self.pulls.len() == 2
+    }
+
+    /// An administrator makes a directory of certs.d.
+    pub fn put_certs_d(&mut self, name: &str, hosts_toml: &[u8]) {
+        self.runtime.hosts.insert(name.to_owned(), Some(hosts_toml.to_vec()));
+    }
+
     /// An administrator restarts k3s by hand.
     pub fn restart_by_hand(&mut self) {
         self.start();
@@ -343,6 +369,7 @@ impl World {
     /// The agent's process dies: what it held in memory is gone.
     pub fn die(&mut self) {
         self.held = None;
+        self.pulls.clear();
         self.look = Depth::Steady;
         self.cluster.heard = Heard::default();
         self.cluster.inquiry = None;
