@@ -286,6 +286,55 @@ mod tests {
         assert_ne!(seen[&Check::EtcdLeader], Answer::NotApplicable);
     }
 
+    /// A supervisor behind TLS, with a certificate for the loopback address that `ca` signs; what it answers.
+    async fn behind_tls(ca: &rcgen::Issuer<'_, rcgen::KeyPair>, trusted: &str, answer: &'static str) -> Answer {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(temp.path().join("d/agent")).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a test plays k3s")]
+        std::fs::write(temp.path().join("d/agent/server-ca.crt"), trusted).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, ca).unwrap();
+        let key = tokio_rustls::rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let builder = tokio_rustls::rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serve = async {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut asked = [0; 1024];
+                let length = stream.read(&mut asked).await.unwrap();
+                assert!(asked[..length].starts_with(b"GET /ping HTTP/1.0\r\n"));
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                // The connection ends without a word, as some servers' do.
+                stream.flush().await.unwrap();
+            }
+        };
+        let root = Root::open(temp.path()).unwrap();
+        tokio::select! { answer = supervisor(&root, "/d", &address) => answer, () = serve => unreachable!() }
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_passes_only_behind_the_clusters_own_certificate() {
+        let ca = || {
+            let mut params = rcgen::CertificateParams::default();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let pem = params.self_signed(&key).unwrap().pem();
+            (rcgen::Issuer::new(params, key), pem)
+        };
+        let ((ours, our_pem), (other, _)) = (ca(), ca());
+        let pong = "HTTP/1.0 200 OK\r\n\r\npong";
+        assert_eq!(behind_tls(&ours, &our_pem, pong).await, Answer::Passed);
+        let failed = Answer::Failed("the supervisor answers 503".to_owned());
+        assert_eq!(behind_tls(&ours, &our_pem, "HTTP/1.0 503 x\r\n\r\n").await, failed);
+        let Answer::Failed(why) = behind_tls(&other, &our_pem, pong).await else { panic!("it is trusted") };
+        assert!(why.starts_with("the supervisor does not answer: "), "{why}");
+    }
+
     #[tokio::test]
     async fn a_supervisor_that_cannot_be_verified_is_unknown() {
         let temp = tempfile::tempdir().unwrap();

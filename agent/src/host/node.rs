@@ -73,8 +73,11 @@ pub enum HostError {
     #[error("cannot read the clock")]
     Clock(#[source] io::Error),
     /// systemd or OpenRC was asked for, and is not there.
-    #[error("the root {0} has neither systemd nor OpenRC: say --service none to write files only")]
+    #[error("the root {0} runs neither systemd nor OpenRC: say --service none to write files only")]
     NoService(String),
+    /// The root is a directory: what lies in it is nobody's running service.
+    #[error("the root {0} is a directory and no host, so nothing runs there: say --service none to write files only")]
+    NoHost(String),
 }
 
 /// One node's host.
@@ -144,11 +147,16 @@ impl Host {
     fn serving(&self, choice: ServiceChoice, with_guard: bool) -> Result<Option<Serving>, HostError> {
         let is_systemd = match choice {
             ServiceChoice::None => return Ok(None),
+            ServiceChoice::Auto | ServiceChoice::Systemd | ServiceChoice::OpenRc
+                if self.root.reach() == Reach::Directory =>
+            {
+                return Err(HostError::NoHost(self.root.path().display().to_string()));
+            }
             ServiceChoice::Systemd => true,
             ServiceChoice::OpenRc => false,
             // As k3s's own installer tells them apart: OpenRC first.
             ServiceChoice::Auto if self.root.has("/sbin/openrc-run") => false,
-            ServiceChoice::Auto if self.root.reach() == Reach::Directory || !self.root.has("/run/systemd/system") => {
+            ServiceChoice::Auto if !self.root.has("/run/systemd/system") => {
                 return Err(HostError::NoService(self.root.path().display().to_string()));
             }
             ServiceChoice::Auto => true,
@@ -473,8 +481,14 @@ mod tests {
     #[test]
     fn a_directory_has_no_service_to_be_found() {
         let temp = tempfile::tempdir().unwrap();
-        let error = Host::open(temp.path(), ServiceChoice::Auto).unwrap_err();
-        assert!(error.to_string().contains("--service none"), "{error}");
+        // Also where it looks like a host, as a backup or a mounted disk does.
+        for place in ["sbin", "sbin/openrc-run"] {
+            std::fs::create_dir_all(temp.path().join(place)).unwrap();
+            for choice in [ServiceChoice::Auto, ServiceChoice::Systemd, ServiceChoice::OpenRc] {
+                let error = Host::open(temp.path(), choice).unwrap_err().to_string();
+                assert!(error.contains("is a directory and no host") && error.contains("--service none"), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -62,7 +62,10 @@ impl Configuration {
     pub fn read_tree(&self) -> Result<Disk, FilesError> {
         let mut disk = Disk { tree: Tree::default(), oddity: None, writer: None };
         let dir = match self.root.dir(&self.directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(disk),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                disk.oddity = self.dangling();
+                return Ok(disk);
+            }
             other => other.map_err(failed("open", &self.directory))?,
         };
         let shown = self.shown(&self.name);
@@ -92,6 +95,17 @@ impl Configuration {
             }
         }
         Ok(disk)
+    }
+
+    /// The link on the way to the directory that leads nowhere: nothing can be made behind it.
+    fn dangling(&self) -> Option<String> {
+        let ends = self.directory.match_indices('/').map(|(at, _)| at).skip(1).chain([self.directory.len()]);
+        let mut links = ends.filter_map(|end| {
+            let path = &self.directory[..end];
+            self.root.link(path).filter(|_| !self.root.has(path)).map(|to| (path, to))
+        });
+        let (path, to) = links.next()?;
+        Some(format!("{path} is a symbolic link to {to}, which is not there: make that directory, or remove the link"))
     }
 
     /// Permission bits and owner of `registries.yaml`, if it is a plain file.

@@ -222,3 +222,24 @@ async fn it_is_installed_once_and_k3s_never_pulls_it_in() {
     bed.guard.uninstall().await.unwrap();
     assert!(!bed.path(unit).exists());
 }
+
+#[tokio::test]
+async fn where_units_cannot_be_written_the_guard_is_armed_for_this_boot_only_and_that_is_said() {
+    let bed = Bed::new();
+    let units = bed.path("etc/systemd/system");
+    #[expect(clippy::disallowed_methods, reason = "a test needs a read-only file system")]
+    let run = |program: &str, args: &[&str]| std::process::Command::new(program).args(args).status().unwrap().success();
+    assert!(run("/bin/mount", &["-t", "tmpfs", "-o", "ro", "tmpfs", units.to_str().unwrap()]));
+    let installed = bed.guard.install("/etc/rancher/k3s/registries.yaml", "k3s.service").await;
+    let clock =
+        Clock { wall: "2026-01-01T00:00:00Z".parse().unwrap(), boot: Duration::from_secs(100), boot_id: BOOT.into() };
+    let armed = bed.guard.arm(&clock, Duration::from_secs(400)).await;
+    assert!(run("/bin/umount", &["-l", units.to_str().unwrap()]));
+    let Installed::TransientOnly(why) = installed.unwrap() else { panic!("a unit was written") };
+    assert!(why.contains("/etc/systemd/system is read-only") && why.contains("after a reboot"), "{why}");
+    armed.unwrap();
+    assert!(bed.has("armed"));
+    let called = fs::read_to_string(bed.path("called")).unwrap();
+    assert!(called.contains("systemd-run ") && !called.contains("enable"), "{called}");
+    assert!(fs::read_dir(units).unwrap().next().is_none());
+}

@@ -55,6 +55,38 @@ fn tree(registries: Option<&str>, tls: &[(&str, &str)]) -> Tree {
     }
 }
 
+#[test]
+fn the_label_of_the_file_before_goes_over_to_the_new_one() {
+    const SELINUX: &str = "security.selinux";
+    const ITS_OWN: &[u8] = b"system_u:object_r:container_config_t:s0\0";
+    let bed = Bed::new();
+    bed.put("registries.yaml", "theirs");
+    let path = bed.etc().join("registries.yaml");
+    // A kernel without SELinux keeps the attribute as any other; one with it gives each new file a label of its own.
+    rustix::fs::setxattr(&path, SELINUX, ITS_OWN, rustix::fs::XattrFlags::empty()).unwrap();
+    bed.place.replace_tree(&tree(Some("ours"), &[]), OURS).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "ours");
+    let mut label = [0_u8; 256];
+    let length = rustix::fs::getxattr(&path, SELINUX, &mut label[..]).unwrap();
+    assert_eq!(&label[..length], ITS_OWN);
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_named_and_not_taken_for_an_empty_directory() {
+    let bed = Bed::new();
+    fs::create_dir_all(bed.temp.path().join("etc/rancher")).unwrap();
+    assert_eq!(bed.place.read_tree().unwrap().oddity, None);
+    symlink("/data/k3s", bed.etc()).unwrap();
+    let oddity = bed.place.read_tree().unwrap().oddity.unwrap();
+    assert!(oddity.contains("/etc/rancher/k3s is a symbolic link to /data/k3s, which is not there"), "{oddity}");
+    fs::create_dir_all(bed.temp.path().join("data/k3s")).unwrap();
+    assert_eq!(bed.place.read_tree().unwrap().oddity, None);
+    fs::remove_file(bed.etc()).unwrap();
+    fs::remove_dir_all(bed.temp.path().join("etc/rancher")).unwrap();
+    symlink("../data/rancher", bed.temp.path().join("etc/rancher")).unwrap();
+    assert!(bed.place.read_tree().unwrap().oddity.unwrap().contains("/etc/rancher is a symbolic link"));
+}
+
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
