@@ -30,8 +30,9 @@ files_of_k3s() {
   for node in $nodes; do on "$node" find /etc/rancher /etc/systemd/system -printf "$node %p %i %C@\n" | sort || return; done
 }
 
-in_a_cluster_it_asks_and_waits() {
-  kubectl apply -f "$here/examples/ghcr-migration" >/dev/null && within 60 wants "$worker" || return 1
+while_the_coordinator_is_down_it_asks_and_waits() {
+  kubectl -n "$namespace" scale deployment coordinator --replicas=0 >/dev/null &&
+    within 60 no_coordinator && kubectl apply -f "$here/examples/ghcr-migration" >/dev/null && within 60 wants "$worker" || return 1
   local said events
   said=$(kubectl get node "$worker" -o 'jsonpath={.metadata.annotations}')
   events=$(kubectl get events.events.k8s.io --field-selector reason=Pending -o 'jsonpath={.items[*].regarding.name}')
@@ -39,6 +40,7 @@ in_a_cluster_it_asks_and_waits() {
   expect phase Pending "$(annotation "$worker" phase)" && has "$said" "no coordinator has answered" &&
     has "$events" "$worker" && ! grep -q PLACEHOLDER-TOKEN <<<"$said"
 }
+no_coordinator() { [ -z "$(kubectl -n "$namespace" get pods -l app.kubernetes.io/component=coordinator -o name)" ]; }
 wants() { [ -n "$(annotation "$1" wanted)" ]; }
 
 removed_it_leaves_nothing_running() {
@@ -59,6 +61,6 @@ began=$(now_ms)
 files=$(files_of_k3s)
 check the_kustomization_runs_an_agent_on_every_node
 check without_a_configmap_nothing_is_touched
-check in_a_cluster_it_asks_and_waits
+check while_the_coordinator_is_down_it_asks_and_waits
 check removed_it_leaves_nothing_running
 summary
