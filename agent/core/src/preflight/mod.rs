@@ -1,7 +1,7 @@
 //! Asks the registries of a configuration as containerd would ask them, before a node is disturbed (`design.md` 9).
 //!
 //! [`targets`] says who is to be asked with what; a [`Walk`] goes to one of them step by step, and says what to do next
-//! and what came of it, but does nothing itself; a [`Report`] holds what came of all, and [`judge`] says what follows
+//! and what came of it, but does nothing itself; a [`Report`] holds what came of all, and [`judge()`] says what follows
 //! from it under a policy.
 
 mod answer;
