@@ -1,6 +1,7 @@
 //! Random lives of a fleet, decided by the real `next_turns`, `Ledger` and `lease::step`; the agents are stand-ins that do
 //! the steps of the exchange. Troubles: agents and coordinators that die or are cut off, late grants, watches that lag, bad
-//! revisions and edits in the middle, nodes that are NotReady, cordoned or paused, a Lease deleted. `FLEET_SIMULATOR_SEEDS=N` lives more of them, `FLEET_SIMULATOR_SEED=S` lives one again.
+//! revisions and edits in the middle, nodes that are NotReady, cordoned or paused, a Lease deleted.
+//! `FLEET_SIMULATOR_SEEDS=N` lives more of them, `FLEET_SIMULATOR_SEED=S` lives one again; a failure tells its story.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
