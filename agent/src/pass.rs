@@ -153,7 +153,7 @@ impl Passes {
     /// What would be done now. Nothing is.
     pub async fn plan(&self, given: Given<'_>) -> Result<Plan, HostError> {
         let Given { desired, policy, node, api, ending, hearing } = given;
-        let before = clock().map_err(HostError::Clock)?;
+        let before = self.host.clock().map_err(HostError::Clock)?;
         let mut host = self.host.observe(self.look, &Hints::of(&node, &policy.unit), &before).await?;
         let mut heard = Heard::default();
         if let Some(hearing) = hearing {
@@ -169,7 +169,7 @@ impl Passes {
             }
             heard = hearing.heard().clone();
         }
-        let clock = clock().map_err(HostError::Clock)?;
+        let clock = self.host.clock().map_err(HostError::Clock)?;
         if let Ok(seen) = &host {
             tracing::trace!(?seen.service, ?seen.guard, ?seen.evidence, "observed");
         }

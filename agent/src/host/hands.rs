@@ -86,7 +86,7 @@ impl Host {
             Installed::Whole => {}
             Installed::TransientOnly(why) => warn!(%why, "guard installed in part"),
         }
-        let clock = clock().map_err(|source| Failure {
+        let clock = self.clock().map_err(|source| Failure {
             what: "cannot read the clock".to_owned(),
             kind: FailureKind::Retry,
             source: Some(Box::new(source)),

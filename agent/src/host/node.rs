@@ -233,6 +233,11 @@ impl Host {
         self.service.is_some()
     }
 
+    /// The moment, with the boot id that the host's own programs read.
+    pub fn clock(&self) -> std::io::Result<agent_core::node::observed::Clock> {
+        super::clock::clock_of(&self.root)
+    }
+
     /// The root.
     pub const fn root(&self) -> &Root {
         &self.root
