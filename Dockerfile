@@ -11,7 +11,7 @@ ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY agent agent
-COPY scripts/build-static.sh scripts/build-static.sh
+COPY scripts/build-static.sh scripts/no-unwind.ld scripts/
 # Static by `-C target-feature=+crt-static`, with --target passed explicitly: the script says why.
 RUN install -D -m 0755 "$(scripts/build-static.sh)" /out/k3s-registry-agent
 

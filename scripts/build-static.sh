@@ -21,9 +21,9 @@ flags="-C target-feature=+crt-static"
 # A position-independent program of this size carries half a megabyte of relocations; packed they are a few kilobytes. A
 # linker that does not know the option leaves them as they are.
 flags+=" -C link-arg=-Wl,-z,pack-relative-relocs"
-# A panic ends the process at once (panic = "abort"), so that nothing is ever unwound: the tables for it, half a megabyte of
-# our own code, are left out. A backtrace, which needs them, is switched off in the image.
-flags+=" -C force-unwind-tables=no"
+# A panic ends the process at once (panic = "abort"), so that nothing is ever unwound: the tables for it, a megabyte with the
+# standard library's, are left out. A backtrace needs them; it is switched off in the image.
+flags+=" -C link-arg=-Wl,-T,$PWD/scripts/no-unwind.ld"
 flags+=" --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/src"
 env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS "$variable=$flags" \
   cargo build --release --locked --target "$host" --bin k3s-registry-agent >&2
