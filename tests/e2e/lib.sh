@@ -161,7 +161,12 @@ every_agent_is_ready() {
   [ "$(kubectl -n "$namespace" get daemonset agent -o 'jsonpath={.status.numberReady} {.status.updatedNumberScheduled}')" = \
     "$(kubectl get nodes --no-headers | wc -l | sed 's/\(.*\)/\1 \1/')" ]
 }
-remove_product() { kubectl delete -k "$here/manifests" --ignore-not-found --timeout=120s >/dev/null; }
+# The pods first: a namespace that is deleted with them is looked at again only after half of their grace, five minutes.
+remove_product() {
+  kubectl -n "$namespace" delete daemonset,deployment --all --ignore-not-found --timeout=60s >/dev/null &&
+    within 120 no_pods_of_ours && kubectl delete -k "$here/manifests" --ignore-not-found --timeout=$((120 * patience))s >/dev/null
+}
+no_pods_of_ours() { [ -z "$(kubectl -n "$namespace" get pods -o name)" ]; }
 annotation() { # NODE NAME: of ours
   kubectl get node "$1" -o json | jq -r --arg name "k3s-registry-agent/$2" '.metadata.annotations[$name] // ""'
 }
