@@ -1,6 +1,7 @@
 //! The edges and the wiring of `k3s-registry-agent`: they do, and decide nothing (decisions are in `agent-core`).
 
 pub mod args;
+pub mod asking;
 pub mod cluster;
 pub mod commands;
 pub mod coordinator;

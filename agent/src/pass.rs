@@ -6,15 +6,17 @@ use agent_core::digest::Key;
 use agent_core::node::annotations::{NodeSeen, Phase, Told, sentence};
 use agent_core::node::discovery::Hints;
 use agent_core::node::evidence::Check;
-use agent_core::node::heard::{Heard, Inquiry};
+use agent_core::node::heard::{Heard, Inquiry, PreflightSeen};
 use agent_core::node::journal::JournalSeen;
 use agent_core::node::observed::{ApiSeen, Role};
 use agent_core::node::plan::{Depth, Desired, Observed, Plan, Step, plan};
 use agent_core::node::turn::{Reach, Turn, TurnSource};
 use agent_core::policy::Policy;
+use agent_core::preflight::{Report, Scope};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
+use crate::asking::Asking;
 use crate::cluster::hearing::Hearing;
 use crate::execute::{FailureKind, StepFailed, execute};
 use crate::host::clock::clock;
@@ -90,6 +92,8 @@ pub struct Passes {
     look: Depth,
     /// What the last plan wants to know before the next.
     inquiry: Option<Inquiry>,
+    /// What the registries said when they were asked last.
+    preflight: Option<PreflightSeen>,
     told: Option<Told>,
     failures: u32,
 }
@@ -97,7 +101,17 @@ pub struct Passes {
 impl Passes {
     /// Starts with what the journal remembers; nothing else outlives a process.
     pub const fn new(host: Host, key: Key, source: TurnSource) -> Self {
-        Self { host, key, source, held: None, look: Depth::Steady, inquiry: None, told: None, failures: 0 }
+        Self {
+            host,
+            key,
+            source,
+            held: None,
+            look: Depth::Steady,
+            inquiry: None,
+            preflight: None,
+            told: None,
+            failures: 0,
+        }
     }
 
     /// The node's host.
@@ -123,6 +137,23 @@ impl Passes {
     /// What has to be asked before the next pass, since its inputs depend on it.
     pub const fn inquiry(&self) -> Option<Inquiry> {
         self.inquiry
+    }
+
+    /// Asks the registries with what is wanted, if that is what the last plan wants to know. Never longer than a minute.
+    pub async fn preflight(&mut self, desired: &Desired, policy: &Policy, node: &NodeSeen) -> Option<Report> {
+        let Desired::Ready(wanted) = desired else { return None };
+        // With a grant in hand: for its revision, and no other.
+        let asked = self.told.as_ref().and_then(|told| told.wanted.as_deref()?.split('/').next());
+        if self.inquiry != Some(Inquiry::Preflight) || asked.is_some_and(|asked| asked != wanted.revision) {
+            return None;
+        }
+        let installation = self.host.installation(&Hints::of(node, &policy.unit)).await.ok()?.ok()?;
+        let at = clock().ok()?.boot;
+        let scope = Scope::from(&policy.preflight);
+        let root = self.host.root();
+        let report = Asking::new(&wanted.registries, &wanted.tree, &installation, root, scope).run().await;
+        self.preflight = Some(PreflightSeen::of(&report, &policy.preflight, &wanted.revision, at));
+        Some(report)
     }
 
     /// Does one pass.
@@ -169,6 +200,7 @@ impl Passes {
             }
             heard = hearing.heard().clone();
         }
+        heard.preflight.clone_from(&self.preflight);
         let clock = self.host.clock().map_err(HostError::Clock)?;
         if let Ok(seen) = &host {
             tracing::trace!(?seen.service, ?seen.guard, ?seen.evidence, "observed");

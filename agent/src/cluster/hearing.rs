@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent_core::fleet::gate::{Purpose, judge};
 use agent_core::node::evidence::Answer;
-use agent_core::node::heard::{Heard, Inquiry, LeaseSeen, PreflightSeen, Read, Shown};
+use agent_core::node::heard::{Heard, Inquiry, LeaseSeen, Read, Shown};
 use agent_core::node::observed::Role;
 use http::Request;
 use serde::Deserialize;
@@ -68,11 +68,6 @@ impl Hearing {
     /// The inputs were read past every cache, or could not be.
     pub fn inputs(&mut self, at: Duration, answer: Result<(), String>) {
         self.heard.inputs = Some(Read { at, answer });
-    }
-
-    /// The registries were asked, or nobody was there to ask them.
-    pub fn preflight(&mut self, seen: PreflightSeen) {
-        self.heard.preflight = Some(seen);
     }
 
     /// Asks the coordinator's Lease and the server gate. What else a plan may want is asked by others.

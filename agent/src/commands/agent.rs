@@ -219,6 +219,12 @@ impl Loop {
             Ok(made) => self.consider(made),
             Err(waiting) => (Desired::Waiting(waiting), self.policy_before(), None),
         };
+        if !ending {
+            // A minute at most, and the loop has to come round in three.
+            self.liveness.tick();
+            drop(self.passes.preflight(&desired, &policy, &node).await);
+            self.liveness.tick();
+        }
         let api = self.sources.cluster.as_ref().map(InCluster::api).unwrap_or_default();
         let hearing = self.sources.cluster.as_mut().map(|cluster| &mut cluster.hearing);
         let given = Given { desired, policy: &policy, node, api, ending, hearing };

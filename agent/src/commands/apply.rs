@@ -72,6 +72,7 @@ async fn run(mut passes: Passes, desired: Desired, mut policy: Policy, mut said:
     let mut failed: Option<PassError> = None;
     let mut left = if passes.host().has_service() { ENDING_PASSES } else { ENDING_PASSES_FILES_ONLY };
     loop {
+        drop(passes.preflight(&desired, &policy, &NodeSeen::default()).await);
         let given = Given::alone(desired.clone(), &policy);
         match passes.pass(given).await {
             Ok(passed) => {

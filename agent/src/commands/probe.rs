@@ -7,22 +7,17 @@ use agent_core::node::annotations::NodeSeen;
 use agent_core::node::discovery::{self, Hints};
 use agent_core::node::observed::{Installation, Unsupported};
 use agent_core::node::plan::Desired;
-use agent_core::preflight::{HostReport, Outcome, Place, Report, Scope, Stop, Target, node_targets};
+use agent_core::preflight::{HostReport, Outcome, Place, Report, Scope, Stop};
 use agent_core::registries::model::Registries;
 use agent_core::registries::on_disk::{self, OnDisk};
-use agent_core::secret::Secret;
 use agent_core::tree::Tree;
 use serde_json::{Value, json};
 
 use super::session::{self, SessionError};
 use super::{Answer, Code, line};
 use crate::args::{NodeArgs, ProbeArgs};
-use crate::host::root::Root;
-use crate::host::{Host, HostError, ServiceChoice, surroundings};
-use crate::probe::{Ground, Limits, run};
-
-/// Largest file that is read.
-const LONGEST: u64 = 4 << 20;
+use crate::asking::{Asking, LONGEST};
+use crate::host::{Host, HostError, ServiceChoice};
 
 /// Why nobody was asked.
 #[derive(Debug, thiserror::Error)]
@@ -70,16 +65,8 @@ pub async fn probe(args: &ProbeArgs) -> Result<Answer, ProbeError> {
         Asked::Files(files) => *files,
         Asked::Refused(sentences) => return Ok(refusal(&sentences)),
     };
-    let root = host.root();
-    let ground = Ground::new(&surroundings::trusted(root), surroundings::proxy(root, &installation.unit));
-    let targets = targets(&registries, &tree, &installation, root);
-    Ok(answer(&run(targets, &ground, Scope::WHOLE, &Limits::default()).await))
-}
-
-/// Who is to be asked on this node for these files: what the preflight asks, too.
-pub fn targets(registries: &Registries, tree: &Tree, installation: &Installation, root: &Root) -> Vec<Target> {
-    let on_host = |path: &str| root.read(path, LONGEST).ok().flatten().map(Secret::new);
-    node_targets(registries, tree, installation, &on_host)
+    let asking = Asking::new(&registries, &tree, &installation, host.root(), Scope::WHOLE);
+    Ok(answer(&asking.run().await))
 }
 
 /// A workstation has no k3s to be found: with a file or inputs in hand none is looked for unless it is asked for.

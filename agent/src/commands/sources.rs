@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agent_core::inputs::Inputs;
 use agent_core::node::annotations::{Phase, Told};
-use agent_core::node::heard::{Inquiry, PreflightSeen};
+use agent_core::node::heard::Inquiry;
 use agent_core::node::observed::ApiSeen;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -195,18 +195,13 @@ impl InCluster {
         }
         let at = self.hearing.now();
         match what {
-            // These are the last thing before the plan.
-            None | Some(Inquiry::Turn { .. } | Inquiry::Gate) => None,
+            // The registries are asked with what is made of the inputs; the others are the last thing before the plan.
+            None | Some(Inquiry::Preflight | Inquiry::Turn { .. } | Inquiry::Gate) => None,
             Some(Inquiry::Inputs) => {
                 let extras = self.extras.borrow().clone();
                 let read = read_inputs(&self.cluster, &extras).await;
                 self.hearing.inputs(at, read.as_ref().map(drop).map_err(Clone::clone));
                 read.ok()
-            }
-            Some(Inquiry::Preflight) => {
-                // Nobody asks the registries yet, and nothing is claimed of them.
-                self.hearing.preflight(PreflightSeen { at, hosts: 0, refused: None, warnings: Vec::new() });
-                None
             }
         }
     }

@@ -70,7 +70,7 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
         (true, true) => "written, files only: a restart is needed and was not done".to_owned(),
         (true, false) => "written, files only".to_owned(),
         (false, _) => {
-            let proven = format!("proven by {}; {}", words(&passed), preflighted(case));
+            let proven = format!("proven by {}; {}", words(&passed), preflighted(case, &intent.goal));
             remark::with(case, proven, remark.as_deref())
         }
     };

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use super::annotations::Phase;
 use super::conclude::remember;
-use super::heard::Inquiry;
+use super::heard::{Inquiry, PreflightSeen};
 use super::idle::Request;
 use super::journal::{Ask, Goal, Record, Refused, Rung, Unused};
-use super::observed::Role;
+use super::observed::{Role, Service};
 use super::plan::{Case, Depth, Gate, Observed, Plan, Step, Wake, Wanted};
 use super::pulls;
 use super::turn::{NoTurn, Turn, TurnSource};
 use crate::grant::Grant;
+use crate::policy::Mode;
 
 /// So many used asks are remembered.
 const ASKS_REMEMBERED: usize = 32;
@@ -21,6 +22,8 @@ const ABSENT_REDRAWS: Duration = Duration::from_secs(60);
 /// After the second grant in a row that could not be used, this long nothing is asked; doubled, at most [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Without a coordinator the registries are asked again after this, if nothing was begun meanwhile.
+const PREFLIGHT_HOLDS: Duration = Duration::from_secs(300);
 
 /// Where the exchange stands.
 pub(crate) enum Exchange {
@@ -71,16 +74,13 @@ pub(crate) fn exchange(case: &Case<'_>, request: &Request<'_>, rest: &Plan) -> E
         Some(Err(why)) => return Exchange::Over(format!("the inputs could not be read again: {why}")),
         Some(Ok(())) => {}
     }
-    // The last proven tree needs no registry's consent: it has it.
-    let is_new = matches!(goal, Goal::Apply(_));
-    match heard.preflight.as_ref().filter(|seen| is_new && seen.at >= shown) {
-        None if !is_new => {}
+    let asks = asks_registries(case, goal);
+    match heard.preflight.as_ref().filter(|seen| asks && seen.at >= shown && seen.revision == wanted.revision) {
+        None if !asks => {}
         None => return again(rest, asked, Inquiry::Preflight, "granted: asking the registries"),
-        Some(seen) => {
-            if let Some(why) = &seen.refused {
-                return Exchange::Refused(why.clone());
-            }
-        }
+        Some(PreflightSeen { refused: Some(why), .. }) => return Exchange::Refused(why.clone()),
+        Some(PreflightSeen { blocked: Some(why), .. }) => return Exchange::Over(why.clone()),
+        Some(PreflightSeen { refused: None, blocked: None, .. }) => {}
     }
     if let (Ok(_) | Err(NoTurn::NotRead), Some(mut plan)) = (&turn, pulls::before(case, rest)) {
         // Before the Lease is read: what is read there does not hold as long as a pull may take.
@@ -104,6 +104,44 @@ pub(crate) fn exchange(case: &Case<'_>, request: &Request<'_>, rest: &Plan) -> E
         }
         Exchange::Turn(_) | Exchange::None | Exchange::Over(_) | Exchange::Refused(_) => exchange,
     }
+}
+
+/// Whether the registries are asked first. The last proven tree needs no registry's consent, since it has it; and whoever
+/// leaves takes back what was there before us, whatever a registry thinks of it.
+fn asks_registries(case: &Case<'_>, goal: &Goal) -> bool {
+    matches!(goal, Goal::Apply(_)) && case.policy.mode != Mode::Restore && case.policy.preflight.is_on()
+}
+
+/// The preflight of a node without a cluster: what is still to be asked, or why the node is not disturbed. Only where a
+/// service runs on the files: a directory is no node, and its registries are not to be reached from here.
+pub(crate) fn preflight(case: &Case<'_>, request: &Request<'_>, rest: &Plan) -> Option<Plan> {
+    let is_node = case.seen.source == TurnSource::Local && !matches!(case.host.service, Service::None);
+    if !is_node || !asks_registries(case, &request.goal) {
+        return None;
+    }
+    let mut plan = rest.clone();
+    let now = case.seen.clock.boot;
+    let is_held = |seen: &&PreflightSeen| {
+        let is_young = now.saturating_sub(seen.at) <= PREFLIGHT_HOLDS;
+        // A credential that was refused is not sent again by this process: the account might be locked.
+        seen.revision == request.wanted.revision && (is_young || seen.refused.is_some())
+    };
+    match case.seen.heard.preflight.as_ref().filter(is_held) {
+        None => {
+            plan.reason = format!("asking the registries: {}", request.why);
+            plan.inquiry = Some(Inquiry::Preflight);
+            plan.wake = Wake::Now;
+            plan.look = Depth::Full;
+            plan.pull = pulls::keep(case);
+        }
+        Some(PreflightSeen { refused: None, blocked: None, .. }) => return None,
+        Some(PreflightSeen { refused, blocked, .. }) => {
+            plan.phase = Phase::Invalid;
+            plan.failed = refused.as_ref().map(|_| request.wanted.revision.clone());
+            plan.reason = refused.iter().chain(blocked).cloned().collect();
+        }
+    }
+    Some(plan)
 }
 
 /// On a server the gate comes last.

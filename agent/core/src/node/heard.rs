@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use super::annotations::Phase;
+use crate::policy::Preflight;
+use crate::preflight::{Judgement, Report, judge};
 
 /// Everything that was heard. `Default` is a process that heard nothing yet, or has no cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,12 +56,25 @@ pub struct LeaseSeen {
 pub struct PreflightSeen {
     /// When it began, on the boot-time clock.
     pub at: Duration,
+    /// With which inputs.
+    pub revision: String,
     /// How many hosts were asked; none: nothing is claimed of it.
     pub hosts: usize,
-    /// What the policy enforces and a registry refuses: one sentence, no secret.
+    /// A registry refuses a credential, and the policy enforces that: one sentence, no secret. No other node may try it.
     pub refused: Option<String>,
+    /// Something else that the policy enforces is not as it should be: it may be so on this node alone, and pass.
+    pub blocked: Option<String>,
     /// What else is to be said.
     pub warnings: Vec<String>,
+}
+
+impl PreflightSeen {
+    /// What follows from a report under a policy.
+    pub fn of(report: &Report, policy: &Preflight, revision: &str, at: Duration) -> Self {
+        let Judgement { blocked, credential_refused, warnings } = judge(report, policy);
+        let (refused, blocked) = if credential_refused { (blocked, None) } else { (None, blocked) };
+        Self { at, revision: revision.to_owned(), hosts: report.hosts.len(), refused, blocked, warnings }
+    }
 }
 
 /// What is to be asked before the next plan is made, since this one cannot go on without it.

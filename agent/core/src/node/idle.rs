@@ -373,14 +373,16 @@ pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Pla
         rest.look = Depth::Full;
         return rest;
     }
-    if let Some(plan) = pulls::before(case, &rest) {
+    if let Some(plan) = exchange::preflight(case, &request, &rest).or_else(|| pulls::before(case, &rest)) {
         return plan;
     }
     let goal = request.goal;
     let doing = match goal {
         // Who wrote it is known only now: the write below makes the file ours again.
         Goal::Drift(_) => format!("{why}: putting the last proven one back ({effect})"),
-        Goal::Apply(_) | Goal::Heal(_) => format!("replacing the file ({effect}); {}", preflighted(case)),
+        Goal::Apply(_) | Goal::Heal(_) => {
+            format!("replacing the file ({effect}); {}", preflighted(case, &goal))
+        }
     };
     let mut plan = begin(case, wanted, goal, effect, turn);
     plan.reason = doing;
@@ -388,8 +390,8 @@ pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Pla
 }
 
 /// What the registries said before: whoever reads it must not take silence for consent.
-pub(crate) fn preflighted(case: &Case<'_>) -> String {
-    match &case.seen.heard.preflight {
+pub(crate) fn preflighted(case: &Case<'_>, goal: &Goal) -> String {
+    match case.seen.heard.preflight.as_ref().filter(|seen| seen.revision == goal.revision()) {
         Some(PreflightSeen { hosts: 1.., warnings, .. }) if warnings.is_empty() => "preflighted".to_owned(),
         Some(PreflightSeen { hosts: 1.., warnings, .. }) => format!("preflighted: {}", warnings.join("; ")),
         Some(_) | None => "not preflighted".to_owned(),

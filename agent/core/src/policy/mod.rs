@@ -125,6 +125,14 @@ pub struct Preflight {
     pub api: Enforcement,
 }
 
+impl Preflight {
+    /// Whether anything is asked of the registries at all.
+    pub fn is_on(&self) -> bool {
+        let Self { credential, tls, name, route, realm, api } = *self;
+        [credential, tls, name, route, realm, api].iter().any(|stage| *stage != Enforcement::Off)
+    }
+}
+
 /// `proof`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {

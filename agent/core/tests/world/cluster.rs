@@ -25,6 +25,10 @@ pub struct Cluster {
     pub fresh: Option<Desired>,
     /// The registries refuse what is wanted.
     pub refused: Option<String>,
+    /// Something else that the policy enforces is not as it should be.
+    pub blocked: Option<String>,
+    /// How often the registries were asked.
+    pub preflights: u32,
     /// Asks that the coordinator ever granted: never again.
     pub ledger: BTreeSet<String>,
     /// Patches of the Node by the agent.
@@ -120,11 +124,12 @@ impl World {
     }
 
     /// Asks what the last plan wanted to know.
-    pub(super) fn inquire(&mut self) {
+    pub fn inquire(&mut self) {
         let inquiry = self.cluster.inquiry.take();
         let at = self.now;
         let away = || "the API server does not answer in time".to_owned();
-        let Cluster { heard, lease, lease_fails, fresh, refused, away: is_away, .. } = &mut self.cluster;
+        let Cluster { heard, lease, lease_fails, fresh, refused, blocked, preflights, away: is_away, .. } =
+            &mut self.cluster;
         let read = |heard: &mut Heard| {
             let answer = match (*is_away, &lease_fails) {
                 (true, _) => Err(away()),
@@ -148,7 +153,13 @@ impl World {
                 heard.inputs = Some(Read { at, answer: Ok(()) });
             }
             Some(Inquiry::Preflight) => {
-                heard.preflight = Some(PreflightSeen { at, hosts: 1, refused: refused.clone(), warnings: Vec::new() });
+                *preflights += 1;
+                if let Desired::Ready(wanted) = &self.desired {
+                    let (refused, blocked) = (refused.clone(), blocked.clone());
+                    let revision = wanted.revision.clone();
+                    heard.preflight =
+                        Some(PreflightSeen { at, revision, hosts: 1, refused, blocked, warnings: Vec::new() });
+                }
             }
             Some(Inquiry::Turn { .. }) => {
                 read(heard);

@@ -29,8 +29,13 @@ fn lease() -> String {
     format!("/apis/coordination.k8s.io/v1/namespaces/k3s-registry-agent/leases/{COORDINATOR_LEASE}")
 }
 
+/// Nobody is asked: these tests have no registry.
 fn config_map(endpoint: &str) -> Value {
-    json!({"data": {"registries.yaml": format!("mirrors: {{docker.io: {{endpoint: [\"{endpoint}\"]}}}}\n")}})
+    let off = "preflight: {credential: off, tls: off, name: off, route: off, realm: off, api: off}\n";
+    json!({"data": {
+        "registries.yaml": format!("mirrors: {{docker.io: {{endpoint: [\"{endpoint}\"]}}}}\n"),
+        "policy.yaml": off,
+    }})
 }
 
 fn given() -> Bed {
@@ -244,3 +249,5 @@ async fn an_agent_that_is_to_end_gives_a_grant_back_before_it_does() {
     assert_eq!((bed.says("phase").as_deref(), bed.says("wanted")), (Some("Pending"), None));
     assert!(bed.says("reason").unwrap().contains("asked to end") && !bed.file().exists());
 }
+
+mod registries;

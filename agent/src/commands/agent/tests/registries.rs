@@ -1,0 +1,138 @@
+//! With a registry of its own: what is asked of it when, and what follows.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+const USER: &str = "canary-user";
+const PASSWORD: &str = "canary-pass-word";
+
+/// How the registry answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// It takes the credential.
+    Takes,
+    /// It takes none.
+    Refuses,
+    /// It takes connections and says nothing.
+    Sleeps,
+}
+
+/// A registry on this machine, with Basic. It writes into the log when it is asked.
+async fn registry(mood: Mood, log: Arc<Mutex<Vec<String>>>, file: PathBuf) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut asleep = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read(&mut byte).await.unwrap_or_default() == 0 {
+                    break;
+                }
+                head.extend(byte);
+            }
+            let head = String::from_utf8(head).unwrap().to_lowercase();
+            let has_credential = head.contains("authorization: basic");
+            let with = if has_credential { "credential" } else { "nothing" };
+            log.lock().unwrap().push(format!("registry with {with} file={}", file.exists()));
+            let status = match (mood, has_credential) {
+                (Mood::Sleeps, _) => {
+                    asleep.push(stream);
+                    continue;
+                }
+                (Mood::Takes, true) => "200 OK",
+                (Mood::Refuses, true) | (_, false) => "401 Unauthorized",
+            };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nDocker-Distribution-Api-Version: registry/2.0\r\n\
+                 WWW-Authenticate: Basic realm=\"r\"\r\nContent-Length: 0\r\n\r\n"
+            );
+            drop(stream.write_all(answer.as_bytes()).await);
+        }
+    });
+    (address, tasks)
+}
+
+/// A node that asks for a configuration with the registry and a credential for it.
+async fn with_registry(mood: Mood) -> (Bed, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
+    let bed = given();
+    let log = spied(&bed);
+    let (at, tasks) = registry(mood, log.clone(), bed.file()).await;
+    let text = format!("mirrors: {{\"{at}\": {{endpoint: [\"http://{at}\"]}}}}\n");
+    bed.fake.put(&format!("{OURS}/configmaps/registries"), json!({"data": {"registries.yaml": text}}));
+    let base64 = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    bed.fake.put(
+        &format!("{OURS}/secrets/token"),
+        json!({
+            "metadata": {"annotations": {format!("{PREFIX}host"): at}},
+            "type": "kubernetes.io/basic-auth",
+            "data": {"username": base64(USER), "password": base64(PASSWORD)},
+        }),
+    );
+    (bed, log, tasks)
+}
+
+/// Everything that leaves the process.
+fn said(bed: &Bed) -> String {
+    let bodies: Vec<String> = bed.fake.bodies().iter().map(ToString::to_string).collect();
+    format!("{}{:?}{}", bodies.join("\n"), bed.looping.passes, bed.looping.metrics.encode())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_registries_are_asked_after_the_inputs_and_before_the_lease_and_the_file() {
+    let (mut bed, log, _registry) = with_registry(Mood::Takes).await;
+    bed.until(|bed| bed.says("wanted").is_some()).await;
+    assert_eq!(log.lock().unwrap().iter().filter(|line| line.contains("registry")).count(), 0, "not without a grant");
+    log.lock().unwrap().clear();
+    bed.grants().await;
+    bed.until(|bed| bed.says("phase").as_deref() == Some("Current")).await;
+    let log = log.lock().unwrap().clone();
+    assert_eq!(
+        log[..6],
+        [
+            "n1Applying used=true file=false",
+            "configmaps used=true file=false",
+            "secrets used=true file=false",
+            "registry with nothing file=false",
+            "registry with credential file=false",
+            "k3s-registry-agent-coordinator used=true file=false"
+        ],
+        "{log:?}"
+    );
+    assert!(bed.file().exists() && !said(&bed).contains("canary"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_credential_is_sent_once_and_nothing_is_written() {
+    let (mut bed, log, _registry) = with_registry(Mood::Refuses).await;
+    let grant = bed.grants().await;
+    bed.until(|bed| bed.says("phase").as_deref() == Some("Invalid")).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        bed.looping.turn_of_the_loop(false).await;
+    }
+    let sent = log.lock().unwrap().iter().filter(|line| line.contains("with credential")).count();
+    assert_eq!((sent, bed.file().exists()), (1, false), "{log:?}");
+    assert_eq!((bed.says("failed"), bed.says("wanted")), (Some(grant.ask.revision), None));
+    let reason = bed.says("reason").unwrap();
+    assert!(reason.contains("127.0.0.1") && reason.contains("credential"), "{reason}");
+    assert!(!said(&bed).contains("canary"), "{}", said(&bed));
+    let lease = bed.fake.requests().iter().filter(|request| request.ends_with("-coordinator")).count();
+    assert_eq!(lease, 0, "nothing was to be begun");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_sleeps_costs_ten_seconds_and_the_turn_holds_after_it() {
+    let (mut bed, log, _registry) = with_registry(Mood::Sleeps).await;
+    let begun = Instant::now();
+    bed.grants().await;
+    bed.until(|bed| bed.says("phase").as_deref() == Some("Current")).await;
+    let took = begun.elapsed();
+    assert!((Duration::from_secs(10)..Duration::from_secs(20)).contains(&took), "{took:?}");
+    let coordinator = log.lock().unwrap().iter().filter(|line| line.contains("coordinator")).count();
+    assert_eq!(coordinator, 1, "the Lease is read once, after it: {log:?}");
+    assert!(bed.file().exists() && bed.looping.liveness.is_alive());
+}
