@@ -4,9 +4,11 @@ pub mod fleet;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use agent_core::node::annotations::Phase;
+use agent_core::node::journal::Rung;
+use agent_core::node::plan::{Counted, Judged, TurnEnd};
+use agent_core::preflight::{Kind, Report};
 use agent_core::registries::finding::Severity;
 use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeMetric, text};
@@ -80,6 +82,13 @@ pub struct Metrics {
     rollbacks: Counter,
     heals: Counter,
     drift_restores: Counter,
+    turns: Family<One, Counter>,
+    verdicts: Family<One, Counter>,
+    rungs: Family<One, Counter>,
+    guard_fired: Counter,
+    registries: Family<One, Gauge>,
+    asked_at: Seconds,
+    certificate_end: Seconds,
     findings: Family<One, Gauge>,
     reconnects: Family<One, Counter>,
     requests: Family<Two, Counter>,
@@ -139,6 +148,25 @@ impl Metrics {
             rollbacks: b.add("execute_rollbacks", "Turns that ended with the earlier files", Counter::default()),
             heals: b.add("execute_heals", "Files put back on a node that was already down", Counter::default()),
             drift_restores: b.add("execute_drift_restores", "Foreign edits undone", Counter::default()),
+            turns: b.add("execute_turns", "Turns that were given, by what became of them", Family::default()),
+            verdicts: b.add("execute_verdicts", "What was begun, by how it was judged", Family::default()),
+            rungs: b.add("execute_undo_rungs", "Rungs of the undo that were tried", Family::default()),
+            guard_fired: b.add(
+                "execute_guard_fired",
+                "Times that the guard put the earlier file back while the agent was away",
+                Counter::default(),
+            ),
+            registries: b.add(
+                "probe_registries",
+                "Registries by what they said when they were asked last",
+                Family::default(),
+            ),
+            asked_at: b.add("probe_last_timestamp_seconds", "When the registries were asked last", Seconds::default()),
+            certificate_end: b.add(
+                "certificate_first_end_timestamp_seconds",
+                "When the first certificate of the desired file ends",
+                Seconds::default(),
+            ),
             findings: b.add("lint_findings", "Findings in the desired file, by severity", Family::default()),
             reconnects: b.add("cluster_watch_reconnects", "Watches that broke, by watch", Family::default()),
             requests: b.add("cluster_requests", "Requests to the API server, by verb and outcome", Family::default()),
@@ -159,6 +187,16 @@ impl Metrics {
         for kind in FaultKind::ALL {
             drop(metrics.failures.get_or_create(&[("kind", kind.as_str())]));
         }
+        for end in TurnEnd::ALL {
+            drop(metrics.turns.get_or_create(&[("outcome", end.as_str())]));
+        }
+        for judged in Judged::ALL {
+            drop(metrics.verdicts.get_or_create(&[("verdict", judged.as_str())]));
+        }
+        for rung in [Rung::Previous, Rung::Original, Rung::Nothing, Rung::Stuck] {
+            drop(metrics.rungs.get_or_create(&[("rung", rung_word(rung))]));
+        }
+        metrics.certificates(None);
         for severity in [Severity::Warning, Severity::Error] {
             drop(metrics.findings.get_or_create(&[("severity", word(severity))]));
         }
@@ -200,24 +238,40 @@ impl Metrics {
         self.restarts.inc();
     }
 
-    /// A restart was proven, or no longer waited for.
-    pub fn restart_took(&self, duration: Duration) {
-        self.restart_seconds.observe(duration.as_secs_f64());
+    /// What a plan brought about.
+    pub fn counted(&self, what: Counted) {
+        match what {
+            Counted::Turn(end) => drop(self.turns.get_or_create(&[("outcome", end.as_str())]).inc()),
+            Counted::Verdict(judged) => drop(self.verdicts.get_or_create(&[("verdict", judged.as_str())]).inc()),
+            Counted::Rung(rung) => drop(self.rungs.get_or_create(&[("rung", rung_word(rung))]).inc()),
+            Counted::GuardFired => drop(self.guard_fired.inc()),
+            Counted::Proven(took) => {
+                if let Some(took) = took {
+                    self.restart_seconds.observe(took.as_secs_f64());
+                }
+            }
+            Counted::RolledBack => drop(self.rollbacks.inc()),
+            Counted::Healed => drop(self.heals.inc()),
+            Counted::DriftRestored => drop(self.drift_restores.inc()),
+        }
     }
 
-    /// The earlier files were put back at the end of a turn.
-    pub fn rollback(&self) {
-        self.rollbacks.inc();
+    /// The registries were asked, for a turn or just so.
+    pub fn asked(&self, report: &Report, at: Timestamp) {
+        self.asked_at.set(seconds(at));
+        // What is not counted any more goes on with a zero.
+        for kind in Kind::ALL {
+            let count = report.hosts.iter().filter(|host| host.verdict.kind == *kind).count();
+            let label = [("verdict", kind.as_str())];
+            if count > 0 || self.registries.get(&label).is_some() {
+                self.registries.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
     }
 
-    /// A node that was already down got a file that it can take.
-    pub fn heal(&self) {
-        self.heals.inc();
-    }
-
-    /// A foreign edit was undone.
-    pub fn drift_restore(&self) {
-        self.drift_restores.inc();
+    /// When the first certificate of the desired file ends.
+    pub fn certificates(&self, first: Option<Timestamp>) {
+        self.certificate_end.set(first.map_or(f64::INFINITY, seconds));
     }
 
     /// The desired file has so many findings now.
@@ -248,12 +302,24 @@ const fn word(severity: Severity) -> &'static str {
     }
 }
 
+const fn rung_word(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Goal => "goal",
+        Rung::Previous => "previous",
+        Rung::Original => "original",
+        Rung::Nothing => "nothing",
+        Rung::Stuck => "stuck",
+    }
+}
+
 fn seconds(at: Timestamp) -> f64 {
     at.as_duration().as_secs_f64()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -301,10 +367,19 @@ mod tests {
         metrics.change("1970-01-01T00:00:02Z".parse().unwrap());
         metrics.failure(FaultKind::Operator);
         metrics.restart();
-        metrics.restart_took(Duration::from_secs(3));
-        metrics.rollback();
-        metrics.heal();
-        metrics.drift_restore();
+        for counted in [
+            Counted::Proven(Some(Duration::from_secs(3))),
+            Counted::RolledBack,
+            Counted::Healed,
+            Counted::DriftRestored,
+            Counted::Turn(TurnEnd::Taken),
+            Counted::Verdict(Judged::Inconclusive),
+            Counted::Rung(Rung::Original),
+            Counted::GuardFired,
+        ] {
+            metrics.counted(counted);
+        }
+        metrics.certificates(Some("1970-01-01T00:00:03Z".parse().unwrap()));
         metrics.findings(Severity::Error, 3);
         metrics.encode();
         dropped.store(9, Ordering::Relaxed);
@@ -322,6 +397,12 @@ mod tests {
             "execute_rollbacks_total 1",
             "execute_heals_total 1",
             "execute_drift_restores_total 1",
+            "execute_turns_total{outcome=\"taken\"} 1",
+            "execute_turns_total{outcome=\"unused\"} 0",
+            "execute_verdicts_total{verdict=\"inconclusive\"} 1",
+            "execute_undo_rungs_total{rung=\"original\"} 1",
+            "execute_guard_fired_total 1",
+            "certificate_first_end_timestamp_seconds 3.0",
             "lint_findings{severity=\"error\"} 3",
             "logging_lines_dropped_total 9",
         ] {

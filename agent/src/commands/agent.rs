@@ -9,7 +9,7 @@ use agent_core::digest::Key;
 use agent_core::inputs::Inputs;
 use agent_core::node::annotations::{NodeSeen, Phase, sentence};
 use agent_core::node::heard::Inquiry;
-use agent_core::node::plan::{Counted, Desired, Plan, Step, Wake};
+use agent_core::node::plan::{Desired, Plan, Step, Wake};
 use agent_core::node::turn::TurnSource;
 use agent_core::policy::{Mode, Policy};
 use agent_core::registries::finding::Severity;
@@ -302,12 +302,8 @@ impl Loop {
         if plan.steps.iter().any(|step| matches!(step, Step::Restart(_))) {
             self.metrics.restart();
         }
-        match plan.counted {
-            Some(Counted::Proven(Some(took))) => self.metrics.restart_took(took),
-            Some(Counted::RolledBack) => self.metrics.rollback(),
-            Some(Counted::Healed) => self.metrics.heal(),
-            Some(Counted::DriftRestored) => self.metrics.drift_restore(),
-            Some(Counted::Proven(None)) | None => {}
+        for counted in &plan.counted {
+            self.metrics.counted(*counted);
         }
     }
 

@@ -92,6 +92,18 @@ pub fn notes(expiries: &[Expiry], now: Timestamp) -> Vec<Finding> {
     .collect()
 }
 
+/// The first of them that ends soon, in one sentence that stays the same from day to day.
+pub fn remark(expiries: &[Expiry], now: Timestamp) -> Option<String> {
+    let Expiry { host, part, not_after } = expiries.iter().min_by_key(|expiry| expiry.not_after)?;
+    let what = match part {
+        Part::Ca => "a CA certificate",
+        Part::Client => "the client certificate",
+    };
+    let left = not_after.duration_since(now);
+    let ends = if left.is_negative() { "ended" } else { "ends" };
+    (left < NOTICE).then(|| format!("{what} of {host} {ends} at {not_after}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +137,19 @@ mod tests {
         let shown: Vec<_> = all.iter().map(|expiry| format!("{:?} {}", expiry.part, expiry.not_after)).collect();
         assert_eq!(shown, ["Ca 2030-06-01T00:00:00Z", "Client 2099-12-31T23:59:59Z"]);
         assert!(found("/rubbish", "").is_empty() && found("/missing", "").is_empty());
+    }
+
+    #[test]
+    fn the_remark_is_about_the_first_end_and_only_when_it_is_near() {
+        let mut all = found("/2099", "/2030");
+        all.extend(found("/missing", "/2099"));
+        let said = |now: &str| remark(&all, now.parse().unwrap());
+        assert_eq!(said("2030-05-02T00:00:00Z"), None);
+        let near = Some("the client certificate of r ends at 2030-06-01T00:00:00Z".to_owned());
+        assert_eq!((said("2030-05-03T00:00:00Z"), said("2030-05-31T00:00:00Z")), (near.clone(), near));
+        let over = said("2030-06-02T00:00:00Z").unwrap();
+        assert_eq!(over, "the client certificate of r ended at 2030-06-01T00:00:00Z");
+        assert_eq!(remark(&[], "2030-05-03T00:00:00Z".parse().unwrap()), None);
     }
 
     #[test]

@@ -77,11 +77,11 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
     let mut plan = Plan::resting(Phase::Current, reason);
     plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
     plan.restart_left = restart_left;
-    plan.counted = Some(match intent.goal {
+    plan.counted = vec![match intent.goal {
         Goal::Apply(_) => Counted::Proven(took),
         Goal::Drift(_) => Counted::DriftRestored,
         Goal::Heal(_) => Counted::Healed,
-    });
+    }];
     // The claim first: if the guard was faster, the earlier file lies there and nothing is proven.
     plan.steps = match case.host.guard {
         GuardSeen::Armed { .. } => vec![Step::ClaimGuard],
@@ -126,11 +126,11 @@ pub(crate) fn undone(case: &Case<'_>, intent: &Intent) -> Plan {
     let mut plan = Plan::resting(phase, reason);
     plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
     plan.failed = (phase == Phase::RolledBack).then(|| intent.goal.revision().to_owned());
-    plan.counted = (phase == Phase::RolledBack).then_some(Counted::RolledBack);
+    plan.counted.extend((phase == Phase::RolledBack).then_some(Counted::RolledBack));
     if matches!(intent.goal, Goal::Drift(_)) && phase == Phase::Pending {
         // The proven tree lies there again: a writer who is always faster than the proof must not be fought for ever.
         remember(&mut record.restores, clock.wall, RESTORES);
-        plan.counted = Some(Counted::DriftRestored);
+        plan.counted = vec![Counted::DriftRestored];
     }
     plan.steps = clear(case);
     if phase == Phase::RolledBack

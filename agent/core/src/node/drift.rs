@@ -90,7 +90,7 @@ pub(crate) fn drift(case: &Case<'_>) -> Option<Plan> {
         let reason = format!("the file was {who}: the last proven one was put back");
         let mut plan = Plan::resting(Phase::Pending, reason).of(&record);
         plan.steps = vec![Step::Replace(previous.clone()), Step::Record(Box::new(record))];
-        plan.counted = Some(Counted::DriftRestored);
+        plan.counted = vec![Counted::DriftRestored];
         plan.wake = Wake::Now;
         return Some(plan);
     }

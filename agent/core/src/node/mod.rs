@@ -3,6 +3,7 @@
 pub mod annotations;
 mod begin;
 mod conclude;
+mod counted;
 pub mod discovery;
 mod drift;
 pub mod evidence;

@@ -118,12 +118,20 @@ pub struct Plan {
     /// The runtime would have to be restarted and nobody does it (`--service none`).
     pub restart_left: bool,
     /// What is counted once the steps are done.
-    pub counted: Option<Counted>,
+    pub counted: Vec<Counted>,
 }
 
-/// What a plan brings to an end, for metrics.
+/// What a plan brings about, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
+    /// What became of a turn that was given.
+    Turn(TurnEnd),
+    /// How it was judged.
+    Verdict(Judged),
+    /// The undo came to this rung.
+    Rung(Rung),
+    /// The guard acted while the agent was away.
+    GuardFired,
     /// A goal was proven; with a restart, how long it took from the command to the proof.
     Proven(Option<Duration>),
     /// A goal failed and an earlier tree is proven again.
@@ -132,6 +140,59 @@ pub enum Counted {
     Healed,
     /// A foreign edit was undone.
     DriftRestored,
+}
+
+/// What becomes of a turn that was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnEnd {
+    /// Something was begun with it.
+    Taken,
+    /// It could not be used, and is asked for again.
+    Unused,
+    /// A registry refused the credential.
+    Refused,
+}
+
+impl TurnEnd {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Taken, Self::Unused, Self::Refused];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Unused => "unused",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// How what was begun is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// Proven.
+    Proven,
+    /// Failed.
+    Failed,
+    /// Something else explains why it is not proven.
+    Inconclusive,
+    /// It was broken off before it was tried.
+    Interrupted,
+}
+
+impl Judged {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Proven, Self::Failed, Self::Inconclusive, Self::Interrupted];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Failed => "failed",
+            Self::Inconclusive => "inconclusive",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// When the next pass is due.
@@ -233,7 +294,10 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Plan {
         Some(intent) => super::proving::plan(&case, intent),
         None => super::idle::plan(&case),
     };
-    super::exchange::close(seen, &record, plan)
+    let mut plan = super::exchange::close(seen, &record, plan);
+    let ends = super::counted::counted(host, &record, &plan);
+    plan.counted.extend(ends);
+    plan
 }
 
 /// What every part of the plan looks at.
@@ -300,7 +364,7 @@ impl Plan {
             effect_why: String::new(),
             changes: Vec::new(),
             restart_left: false,
-            counted: None,
+            counted: Vec::new(),
         }
     }
 
