@@ -9,6 +9,7 @@ use std::time::Duration;
 use agent_core::node::annotations::Phase;
 use agent_core::node::journal::Rung;
 use agent_core::node::observed::Role;
+use agent_core::node::turn::TurnSource;
 use agent_core::policy::{Adopt, Mode};
 use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
@@ -189,6 +190,42 @@ fn a_unit_that_is_active_before_k3s_wrote_anything_is_waited_for() {
     assert_eq!(plan.phase, Phase::Pending, "{}", plan.reason);
     let plan = world.settle(HOUR);
     assert_eq!((plan.phase, world.restarts), (Phase::Current, before), "{}", world.told());
+}
+
+#[test]
+fn a_unit_that_is_called_active_while_it_loops_on_a_hand_edit_is_healed_without_a_turn_and_even_when_paused() {
+    for agent_dies in [false, true] {
+        let mut world = managed();
+        world.exec_type = true;
+        world.policy.pause = true;
+        world.source = TurnSource::Coordinator;
+        world.pass_time(MINUTE);
+        world.write(text("mirrors:\n\t- broken\n"));
+        world.restart_by_hand();
+        world.pass_time(20 * MINUTE);
+        assert!(!world.is_up());
+        if agent_dies {
+            world.pass(Some(1));
+        }
+        let plan = world.settle(HOUR);
+        assert!(world.is_up(), "{}: {}", plan.reason, world.told());
+        assert_eq!((plan.phase, world.restarts), (Phase::Current, 1), "{}: {}", plan.reason, world.told());
+        assert_eq!((world.loaded(), &world.disk), (Some(&first()), &tree(&first())));
+        world.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_unit_that_is_called_active_while_it_loops_on_our_file_is_undone_at_once_and_by_the_file_alone() {
+    let mut world = managed();
+    world.exec_type = true;
+    world.pass_time(MINUTE);
+    world.wants("r2", &model(REFUSED, "two"));
+    let plan = world.settle(MINUTE);
+    assert_eq!((plan.phase, plan.failed.as_deref()), (Phase::RolledBack, Some("r2")), "{}", plan.reason);
+    assert!(plan.reason.contains("k3s cannot read the file"), "{}", plan.reason);
+    assert_eq!((world.restarts, world.loaded()), (2, Some(&first())), "{}", world.told());
+    world.assert_at_rest();
 }
 
 #[test]

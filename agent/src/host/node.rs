@@ -8,7 +8,7 @@ use agent_core::digest::Key;
 use agent_core::node::discovery::openrc::unguarded;
 use agent_core::node::discovery::{self, Hints, decide, parse_show};
 use agent_core::node::journal::JournalSeen;
-use agent_core::node::logs::signs;
+use agent_core::node::logs::{is_due, signs};
 use agent_core::node::observed::{
     Clock, GuardSeen, HostSeen, Installation, LogSigns, RuntimeFiles, Service as ServiceSeen, Unsupported,
 };
@@ -404,7 +404,7 @@ impl Host {
         unit.version = runtime::version(&self.root, &seen.installation.data_dir);
         self.remember_invocation(&unit.invocation);
         seen.runtime = runtime::runtime_files(&self.root, &seen.installation.data_dir).map_err(HostError::Read)?;
-        if depth == Depth::Full || !unit.is_active() {
+        if is_due(depth, &unit, &seen.runtime) {
             let mut lines = serving.backend.log(&name, &unit.invocation).await?;
             lines.extend(self.containerd_log(&seen.installation, unit.main_started_wall));
             seen.log = signs(&lines);

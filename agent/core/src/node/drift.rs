@@ -31,7 +31,7 @@ pub(crate) fn heal(case: &Case<'_>) -> Option<Plan> {
     let applied = case.record.applied.as_ref()?;
     let previous = case.host.previous.as_ref()?;
     let Service::Unit(unit) = &case.host.service else { return None };
-    if unit.is_active() || !loops(case, unit) || has_failed(case.record, &applied.model) {
+    if !judge::is_down(case, unit) || !loops(case, unit) || has_failed(case.record, &applied.model) {
         return None;
     }
     let log = &case.host.log;

@@ -284,14 +284,15 @@ pub(crate) fn passed_before(case: &Case<'_>) -> BTreeSet<Check> {
     passed.chain(confirmed(case)).collect()
 }
 
-/// Whether k3s wrote `config.toml` since its start: it does so at every one (`k3s.md` 10), so an older one belongs to an
-/// earlier start.
+/// Whether k3s wrote `config.toml` since its start.
 pub(crate) fn has_written(case: &Case<'_>, unit: &UnitSeen) -> bool {
-    case.host
-        .runtime
-        .config_modified
-        .zip(started_wall(case, unit))
-        .is_some_and(|(modified, started)| modified >= started)
+    case.host.runtime.are_of(started_wall(case, unit))
+}
+
+/// Whether the unit does not come up. With `Type=exec` systemd calls it active all the same: then k3s has to say itself that
+/// it cannot read the file, and to have written nothing since its start.
+pub(crate) fn is_down(case: &Case<'_>, unit: &UnitSeen) -> bool {
+    !unit.is_active() || (case.host.log.registries_error && !has_written(case, unit))
 }
 
 /// The start of the main process, to compare what is stamped by this node's clock with. Both were written down as they

@@ -1,6 +1,7 @@
 //! What the log of the service tells about a start that does not come to its end.
 
-use super::observed::LogSigns;
+use super::observed::{LogSigns, RuntimeFiles, UnitSeen};
+use super::plan::Depth;
 
 /// How k3s begins the line about each try that failed. The words mislead: the cause stands behind them.
 const TRY_FAILED: &str = "Waiting to retrieve agent configuration; server is not ready: ";
@@ -27,6 +28,12 @@ const CONNECTION: [&str; 10] = [
     "Service Unavailable",
     "EOF",
 ];
+
+/// Whether the log of a unit has to be read: while something is open, and while k3s does not come up. A unit of `Type=exec`
+/// is active even then, and only what k3s has not written since its start gives it away.
+pub fn is_due(depth: Depth, unit: &UnitSeen, runtime: &RuntimeFiles) -> bool {
+    depth == Depth::Full || !unit.is_active() || !runtime.are_of(unit.main_started_wall)
+}
 
 /// Reads the signs out of the lines of one invocation, oldest first. The last word counts: a try that fails for another
 /// reason, or that succeeds, takes back what an earlier one said.

@@ -140,6 +140,14 @@ pub struct RuntimeFiles {
     pub config_modified: Option<Timestamp>,
 }
 
+impl RuntimeFiles {
+    /// Whether k3s wrote `config.toml` since that start of its main process: it does so at every one (`k3s.md` 10), so an
+    /// older one belongs to an earlier start.
+    pub fn are_of(&self, started: Option<Timestamp>) -> bool {
+        self.config_modified.zip(started).is_some_and(|(modified, started)| modified >= started)
+    }
+}
+
 /// What the log of the unit's present invocation says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogSigns {
@@ -189,7 +197,7 @@ pub struct HostSeen {
     pub service: Service,
     /// What k3s wrote for containerd.
     pub runtime: RuntimeFiles,
-    /// The log of this invocation. Read only while something is open or the unit is not active.
+    /// The log of this invocation, where [`is_due`](super::logs::is_due) says that it has to be read.
     pub log: LogSigns,
     /// The guard.
     pub guard: GuardSeen,

@@ -160,7 +160,7 @@ fn verdict(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &Standin
     let after_restart = unit.invocation != intent.invocation_before || matches!(intent.goal, Goal::Heal(_));
     let heals = matches!(intent.goal, Goal::Heal(_));
     // The log of a healed invocation still holds the lines about the file that was there before.
-    if after_restart && !heals && !unit.is_active() {
+    if after_restart && !heals && judge::is_down(case, unit) {
         if log.registries_error {
             return Some(Verdict::Failed("k3s cannot read the file (its log names the error)".into()));
         }

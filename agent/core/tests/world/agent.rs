@@ -5,6 +5,7 @@ use std::time::Duration;
 use agent_core::node::annotations::Phase;
 use agent_core::node::evidence::{Answer, Check, Evidence};
 use agent_core::node::journal::JournalSeen;
+use agent_core::node::logs::is_due;
 use agent_core::node::observed::{Disk, GuardSeen, HostSeen, LogSigns, Role, Service, UnitSeen, Writer};
 use agent_core::node::plan::{Depth, Kept, Observed, Plan, Step, Wake, plan};
 use agent_core::node::pulls::PullOrder;
@@ -34,6 +35,7 @@ impl World {
             version: self.version.clone(),
         };
         let writer = Writer { modified: self.modified, uid: 0, mode: 0o600 };
+        let log = if is_due(self.look, &unit, &self.runtime) { log } else { LogSigns::default() };
         let host = HostSeen {
             installation: self.installation(),
             disk: Disk { tree: self.disk.clone(), oddity: None, writer: Some(writer) },
