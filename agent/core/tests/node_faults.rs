@@ -151,6 +151,23 @@ fn a_k3s_that_somebody_stopped_is_no_proof_against_a_file() {
 }
 
 #[test]
+fn a_k3s_that_nothing_can_start_is_no_proof_against_a_file_and_its_server_is_not_blamed() {
+    let mut world = managed();
+    world.wants("r2", &second());
+    until(&mut world, |world| world.restarts == 2);
+    world.pre_fails = true;
+    until(&mut world, |world| rung(world) == Some(Rung::Previous));
+    assert_eq!(world.settle(HOUR).phase, Phase::Proving, "{}", world.told());
+    assert_eq!(world.disk, tree(&first()), "the proven file waits for the next start: {}", world.told());
+    world.pre_fails = false;
+    until(&mut world, |world| rung(world).is_none());
+    let plan = world.pass(None);
+    assert_eq!((plan.phase, plan.failed), (Phase::Pending, None), "{}", plan.reason);
+    assert!(plan.reason.contains("k3s does not start"), "{}", plan.reason);
+    assert_eq!(world.settle(HOUR).phase, Phase::Current, "{}", world.told());
+}
+
+#[test]
 fn a_disk_that_was_full_three_times_is_no_proof_against_a_file() {
     let mut world = managed();
     let mut wanted = second();

@@ -66,18 +66,19 @@ pub(crate) fn refresh(case: &Case<'_>, intent: &Intent) -> Vec<Step> {
 
 /// Why nothing can be proven now, whatever the file says.
 pub(crate) fn hindrance(case: &Case<'_>, intent: &Intent) -> Option<&'static str> {
+    let Service::Unit(unit) = &case.host.service else { return None };
+    // Our own restart has a job; an automatic one is `activating`.
+    if unit.active_state == "inactive" && !unit.job_pending {
+        return Some("somebody stopped k3s");
+    }
     if supervisor_away(case) {
-        return Some("the supervisor does not answer");
+        // It is asked through k3s itself: while there is no process, silence says nothing of the server.
+        let has_process = unit.main_started.is_some();
+        return Some(if has_process { "the supervisor does not answer" } else { "k3s does not start" });
     }
-    match &case.host.service {
-        // Our own restart has a job; an automatic one is `activating`.
-        Service::Unit(unit) if unit.active_state == "inactive" && !unit.job_pending => Some("somebody stopped k3s"),
-        // Everything on the node itself is proven: no file makes an API server fail that gets so far.
-        Service::Unit(_) if judge::standing(case, &proving::demanded(intent), None).is_only_api() => {
-            Some("the node runs on the file, and the API server does not confirm it")
-        }
-        Service::Unit(_) | Service::None => None,
-    }
+    // Everything on the node itself is proven: no file makes an API server fail that gets so far.
+    let is_only_api = judge::standing(case, &proving::demanded(intent), None).is_only_api();
+    is_only_api.then_some("the node runs on the file, and the API server does not confirm it")
 }
 
 /// How long it is waited for what does not depend on the file. A server's API may be away for minutes after its own

@@ -20,6 +20,7 @@ impl World {
         log.hosts_toml_dropped = self.drops && self.look == Depth::Full;
         let state = match self.unit {
             Unit::Up => ("active", "running"),
+            Unit::Starting(_) if self.pre_fails => ("activating", "auto-restart"),
             Unit::Starting(_) if self.exec_type => ("active", "running"),
             Unit::Starting(_) => ("activating", "start"),
             Unit::Stopped => ("inactive", "dead"),
@@ -29,8 +30,8 @@ impl World {
             sub_state: state.1.into(),
             invocation: format!("invocation-{}", self.invocation),
             restarts: self.crashes,
-            main_started: Some(self.started),
-            main_started_wall: Some(self.started_wall),
+            main_started: self.has_process().then_some(self.started),
+            main_started_wall: self.has_process().then_some(self.started_wall),
             job_pending: false,
             version: self.version.clone(),
         };
@@ -91,7 +92,10 @@ impl World {
         let mut evidence = Evidence::from([
             (Check::Containerd, answer(self.is_up())),
             (Check::Kubelet, answer(self.is_up())),
-            (Check::Supervisor, if server { Answer::NotApplicable } else { answer(!self.supervisor_away) }),
+            (
+                Check::Supervisor,
+                if server { Answer::NotApplicable } else { answer(self.has_process() && !self.supervisor_away) },
+            ),
             (Check::Api, if server { answer(self.is_up() && !self.cluster.away) } else { Answer::NotApplicable }),
             (Check::Etcd, if server { answer(self.is_up()) } else { Answer::NotApplicable }),
         ]);

@@ -85,6 +85,8 @@ pub struct World {
     pub wall_was_set: bool,
     /// `Type=exec`: systemd calls the unit active as soon as its process runs.
     pub exec_type: bool,
+    /// An `ExecStartPre` fails: systemd tries again and again, and there is no process of k3s.
+    pub pre_fails: bool,
     /// This many of the next steps fail.
     pub failing: u32,
     /// This many of the next restarts, or replacements, fail.
@@ -147,6 +149,7 @@ impl World {
             wall_set: SignedDuration::ZERO,
             wall_was_set: false,
             exec_type: false,
+            pre_fails: false,
             failing: 0,
             failing_restarts: 0,
             failing_replaces: 0,
@@ -272,6 +275,7 @@ impl World {
             if let Unit::Starting(since) = self.unit
                 && self.now >= since + self.start_takes
                 && !(self.supervisor_away && self.role == Role::Agent)
+                && self.has_process()
             {
                 self.goes_on();
             }
@@ -374,6 +378,14 @@ impl World {
         self.cluster.heard = Heard::default();
         self.cluster.inquiry = None;
         self.cluster.renewed = None;
+    }
+
+    fn has_process(&self) -> bool {
+        match self.unit {
+            Unit::Up => true,
+            Unit::Starting(_) => !self.pre_fails,
+            Unit::Stopped => false,
+        }
     }
 
     pub fn is_up(&self) -> bool {
