@@ -54,7 +54,10 @@ impl Root {
         let path = path.as_ref().to_owned();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&path, flags, Mode::empty())?;
-        Ok(Self { path, fd: Arc::new(fd) })
+        let root = Self { path, fd: Arc::new(fd) };
+        // Now, and not at the first file: what the kernel lacks is to be said before anything is done.
+        root.dir(".")?;
+        Ok(root)
     }
 
     /// The directory's own path.
@@ -74,7 +77,7 @@ impl Root {
         for _ in 0..16 {
             match rustix::fs::openat2(&*self.fd, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return Ok(other?),
+                other => return other.map_err(told),
             }
         }
         Err(Errno::AGAIN.into())
@@ -146,6 +149,17 @@ impl Root {
     }
 }
 
+/// What the kernel answers; one that is too old says only that it has no such function.
+fn told(errno: Errno) -> io::Error {
+    match errno {
+        Errno::NOSYS => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel cannot open a path inside a root (openat2): Linux 5.6 or newer is needed",
+        ),
+        other => other.into(),
+    }
+}
+
 /// Reads an open plain file; a longer one, or one that is not plain, is an error.
 pub(crate) fn read_plain(fd: OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
     let file = File::from(fd);
@@ -194,6 +208,14 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_kernel_without_openat2_is_told_by_the_version_that_is_needed() {
+        let error = told(Errno::NOSYS);
+        assert!(error.to_string().contains("Linux 5.6"), "{error}");
+        assert!(!is_missing(&error), "what cannot be looked for is not missing");
+        assert_eq!(told(Errno::NOENT).kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn an_absolute_symlink_stays_inside_the_root() {
