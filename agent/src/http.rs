@@ -260,8 +260,12 @@ mod tests {
         let mut slow = TcpStream::connect(run.address).await.unwrap();
         slow.write_all(b"GET /livez").await.unwrap();
         assert!(ask(run.address, "GET /livez").await.starts_with("HTTP/1.1 200 "));
+        // From here on only the waits count, and they cost no time.
+        tokio::time::pause();
+        let begun = Instant::now();
         run.stop.send(()).unwrap();
         run.tasks.join_next().await.unwrap().unwrap();
+        assert!(begun.elapsed() < HEADERS, "before the client itself is given up: {:?}", begun.elapsed());
         assert!(TcpStream::connect(run.address).await.is_err());
     }
 }
