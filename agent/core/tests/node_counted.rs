@@ -58,9 +58,11 @@ fn a_guard_that_acted_is_counted() {
     assert!(all.contains(&Verdict(Judged::Inconclusive)), "{all:?}");
 }
 
+type Change = fn(&mut World);
+
 #[test]
 fn a_grant_that_is_of_no_use_is_counted_for_what_it_was() {
-    let ends: [(fn(&mut World), Counted); 2] = [
+    let ends: [(Change, Counted); 2] = [
         (|world| world.cluster.lease_fails = Some("forbidden".into()), Turn(TurnEnd::Unused)),
         (|world| world.cluster.refused = Some("no".into()), Turn(TurnEnd::Refused)),
     ];
