@@ -146,21 +146,21 @@ impl Outcome {
     }
 }
 
-/// The Event for a change of phase: when a turn begins, and what came of it.
+/// The Event for a change of phase. Proving has none: it goes on with what Applying began, and is only written where it
+/// lasts long, which is where requests are already many.
 fn happening(before: &NodeSeen, told: &Told) -> Option<Happening> {
     let was = before.ours("phase");
-    let was_busy = [Phase::Applying, Phase::Proving].iter().any(|phase| was == Some(phase.as_str()));
-    let is_told = match told.phase {
-        Phase::Proving => false,
-        Phase::Pending => was_busy,
-        Phase::Applying | Phase::Current | Phase::RolledBack | Phase::Stuck | Phase::Invalid | Phase::Paused => true,
-    };
     let kind = match told.phase {
         Phase::Current | Phase::Pending | Phase::Applying | Phase::Proving | Phase::Paused => EventKind::Normal,
         Phase::RolledBack | Phase::Stuck | Phase::Invalid => EventKind::Warning,
     };
     let reason = told.phase.as_str();
-    (is_told && was != Some(reason)).then(|| Happening { kind, reason, action: "Reconcile", note: told.reason.clone() })
+    (told.phase != Phase::Proving && was != Some(reason)).then(|| Happening {
+        kind,
+        reason,
+        action: "Reconcile",
+        note: told.reason.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_tells_the_beginning_and_the_end_of_a_turn() {
+    fn every_change_of_phase_has_an_event_but_that_in_the_middle_of_a_turn() {
         let node =
             |phase: &str| NodeSeen { annotations: [("k3s-registry-agent/phase".to_owned(), phase.to_owned())].into() };
         for (before, after, is_told) in [
@@ -265,7 +265,8 @@ mod tests {
             ("Applying", Phase::Proving, false),
             ("Proving", Phase::Current, true),
             ("Applying", Phase::Pending, true),
-            ("Current", Phase::Pending, false),
+            ("Current", Phase::Pending, true),
+            ("Pending", Phase::Pending, false),
             ("Current", Phase::Current, false),
             ("Proving", Phase::RolledBack, true),
         ] {
