@@ -3,6 +3,7 @@
 use agent_core::node::observed::Installation;
 use agent_core::preflight::{Report, Scope, Target, node_targets};
 use agent_core::registries::model::Registries;
+use agent_core::registries::on_disk::{self, OnDisk};
 use agent_core::secret::Secret;
 use agent_core::tree::Tree;
 
@@ -28,6 +29,17 @@ impl Asking {
         let targets = node_targets(registries, tree, installation, &on_host);
         let ground = Ground::new(&surroundings::trusted(root), surroundings::proxy(root, &installation.unit));
         Self { targets, ground, scope }
+    }
+
+    /// For what lies on this node; nothing, if no file lies there or k3s could not read it.
+    pub fn of_node(installation: &Installation, root: &Root, scope: Scope) -> Option<Self> {
+        let bytes = root.read(&installation.registries_path, LONGEST).ok()??;
+        match on_disk::read(&bytes) {
+            OnDisk::Read(document) => {
+                Some(Self::new(&document.registries, &Tree::default(), installation, root, scope))
+            }
+            OnDisk::Rejected(_) | OnDisk::CannotTell(_) => None,
+        }
     }
 
     /// Asks them, for a minute at most.

@@ -134,13 +134,23 @@ impl Passes {
         self.is_open() || self.told.as_ref().is_some_and(|told| told.phase == Phase::Applying)
     }
 
+    /// Whether the registries of what runs here are asked now and then: not for a directory, which is no node.
+    pub fn is_node(&self) -> bool {
+        self.host.has_service() || self.source == TurnSource::Coordinator
+    }
+
     /// What has to be asked before the next pass, since its inputs depend on it.
     pub const fn inquiry(&self) -> Option<Inquiry> {
         self.inquiry
     }
 
     /// Asks the registries with what is wanted, if that is what the last plan wants to know. Never longer than a minute.
-    pub async fn preflight(&mut self, desired: &Desired, policy: &Policy, node: &NodeSeen) -> Option<Report> {
+    pub async fn preflight(
+        &mut self,
+        desired: &Desired,
+        policy: &Policy,
+        node: &NodeSeen,
+    ) -> Option<(PreflightSeen, Report)> {
         let Desired::Ready(wanted) = desired else { return None };
         // With a grant in hand: for its revision, and no other.
         let asked = self.told.as_ref().and_then(|told| told.wanted.as_deref()?.split('/').next());
@@ -152,8 +162,9 @@ impl Passes {
         let scope = Scope::from(&policy.preflight);
         let root = self.host.root();
         let report = Asking::new(&wanted.registries, &wanted.tree, &installation, root, scope).run().await;
-        self.preflight = Some(PreflightSeen::of(&report, &policy.preflight, &wanted.revision, at));
-        Some(report)
+        let seen = PreflightSeen::of(&report, &policy.preflight, &wanted.revision, at);
+        self.preflight = Some(seen.clone());
+        Some((seen, report))
     }
 
     /// Does one pass.

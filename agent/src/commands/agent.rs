@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use agent_core::desired::expiry;
 use agent_core::digest::Key;
 use agent_core::inputs::Inputs;
 use agent_core::node::annotations::{NodeSeen, Phase, sentence};
+use agent_core::node::discovery::Hints;
 use agent_core::node::heard::Inquiry;
 use agent_core::node::plan::{Desired, Plan, Step, Wake};
 use agent_core::node::turn::TurnSource;
 use agent_core::policy::{Mode, Policy};
+use agent_core::preflight::{News, Scope, Wait};
 use agent_core::registries::finding::Severity;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,10 +22,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::probing::{Probed, Probing};
 use super::session::{self, Made, SessionError};
 use super::sources::{InCluster, Sources};
 use crate::args::{AgentArgs, Listen};
+use crate::asking::Asking;
 use crate::cluster::client::ConnectError;
+use crate::cluster::events::{EventKind, Happening};
 use crate::cluster::node::OwnNode;
 use crate::host::watch::{self as watching, Watch};
 use crate::host::{Host, HostError, clock::clock};
@@ -119,6 +125,8 @@ pub async fn agent(args: &AgentArgs, lossy: &Lossy) -> Result<(), AgentError> {
         settled: None,
         fresh: None,
         last_policy: None,
+        probing: Probing::new(),
+        remark: None,
     };
     let term = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
     let int = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
@@ -143,6 +151,9 @@ struct Loop {
     settled: Option<Result<Inputs, String>>,
     fresh: Option<Fresh>,
     last_policy: Option<Policy>,
+    probing: Probing,
+    /// A certificate that ends soon.
+    remark: Option<String>,
 }
 
 impl Loop {
@@ -176,6 +187,7 @@ impl Loop {
                 _ = tasks.join_next(), if !tasks.is_empty() => return Err(AgentError::Task),
                 () = self.sources.changed() => self.look_at_inputs(),
                 () = self.file.changed() => {}
+                probed = self.probing.done() => self.heard(&probed?),
                 () = sleep_until(wake) => {}
             }
             if Instant::now() >= read_again {
@@ -222,18 +234,21 @@ impl Loop {
         if !ending {
             // A minute at most, and the loop has to come round in three.
             self.liveness.tick();
-            drop(self.passes.preflight(&desired, &policy, &node).await);
+            if let Some((seen, report)) = self.passes.preflight(&desired, &policy, &node).await {
+                self.heard(&Probed { revision: seen.revision, at: seen.at, report });
+            }
             self.liveness.tick();
         }
         let api = self.sources.cluster.as_ref().map(InCluster::api).unwrap_or_default();
         let hearing = self.sources.cluster.as_mut().map(|cluster| &mut cluster.hearing);
+        let hints = Hints::of(&node, &policy.unit);
         let given = Given { desired, policy: &policy, node, api, ending, hearing };
         match self.passes.pass(given).await {
             Ok(passed) => {
                 let seen = self.settled.is_some() && (self.sources.cluster.is_none() || decided_on.is_some());
                 self.is_ready.store(seen, Ordering::Relaxed);
                 self.count(&passed.plan);
-                let next = next_of(&passed.plan);
+                let next = next_of(&passed.plan).min(self.probe(&passed.plan, &policy, &hints).await);
                 let inquiry = passed.plan.inquiry;
                 self.tell(passed, suffix, decided_on);
                 if let (Some(Inquiry::Inputs), Some(cluster)) = (inquiry, &mut self.sources.cluster) {
@@ -255,6 +270,49 @@ impl Loop {
         }
     }
 
+    /// Asks the registries in the background if it is time to. Gives when to look again.
+    async fn probe(&mut self, plan: &Plan, policy: &Policy, hints: &Hints) -> Instant {
+        let later = Instant::now() + READ_AGAIN;
+        let is_busy = plan.inquiry.is_some() || plan.pull.is_some() || self.passes.is_busy();
+        if is_busy {
+            self.probing.stop();
+        }
+        let is_wanted = !is_busy && self.passes.is_node() && policy.mode == Mode::Manage && policy.preflight.is_on();
+        let (Some(revision), Ok(now)) = (plan.revision.as_ref().filter(|_| is_wanted), clock()) else { return later };
+        match self.probing.due(revision, now.boot) {
+            Wait::Until(due) => return Instant::now() + due.saturating_sub(now.boot),
+            Wait::ForInputs => return later,
+            Wait::Now => {}
+        }
+        let host = self.passes.host();
+        let Ok(Ok(installation)) = host.installation(hints).await else { return later };
+        let scope = Scope::from(&policy.preflight);
+        // What lies here, which containerd sends anyway: nothing new is tried without a turn.
+        if let Some(asking) = Asking::of_node(&installation, host.root(), scope) {
+            self.probing.begin(revision.clone(), now.boot, asking);
+        }
+        later
+    }
+
+    /// Counts what the registries said, and makes known what changed.
+    fn heard(&mut self, probed: &Probed) {
+        if let Ok(now) = clock() {
+            self.metrics.asked(&probed.report, now.wall);
+        }
+        let Some(News { is_bad, text }) = self.probing.heard(probed) else { return };
+        let (kind, reason) = if is_bad {
+            warn!(%text, "registries are not as they should be");
+            (EventKind::Warning, "RegistryFault")
+        } else {
+            info!(%text, "registries are well again");
+            (EventKind::Normal, "RegistryWell")
+        };
+        let what = Happening { kind, reason, action: "Probe", note: text };
+        if let Some(event) = self.sources.cluster.as_ref().and_then(|cluster| cluster.happened(what)) {
+            self.probing.beside(event);
+        }
+    }
+
     fn policy_before(&self) -> Policy {
         self.last_policy.clone().unwrap_or_else(|| Policy { mode: Mode::Report, ..Policy::default() })
     }
@@ -273,7 +331,13 @@ impl Loop {
 
     /// What was made, the policy, and what is to be added to the reason.
     fn consider(&mut self, made: Made) -> (Desired, Policy, Option<String>) {
-        let Made { policy, policy_refused, prepared } = made;
+        let Made { policy, policy_refused, prepared, expiries } = made;
+        self.metrics.certificates(expiries.iter().map(|expiry| expiry.not_after).min());
+        let remark = clock().ok().and_then(|now| expiry::remark(&expiries, now.wall));
+        if let Some(remark) = remark.as_ref().filter(|_| self.remark != remark) {
+            warn!(%remark, "certificate to be renewed");
+        }
+        self.remark = remark;
         if policy_refused.is_empty() {
             self.last_policy = Some(policy.clone());
         }
@@ -315,6 +379,9 @@ impl Loop {
                 warn!(reason = %suffix, "policy refused");
             }
             told.reason = sentence(&format!("{suffix}; {}", told.reason));
+        }
+        if let Some(remark) = self.remark.as_ref().filter(|_| told.phase == Phase::Current) {
+            told.reason = sentence(&format!("{}; {remark}", told.reason));
         }
         let Some((node, cluster)) = decided_on.zip(self.sources.cluster.as_mut()) else { return };
         if self.settled.is_none() && told.phase == Phase::Pending {

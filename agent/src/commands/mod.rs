@@ -8,6 +8,7 @@ pub mod import;
 pub mod lint;
 pub mod operate;
 pub mod probe;
+mod probing;
 pub mod render;
 pub mod session;
 mod sources;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agent_core::desired::expiry::{self, Expiry};
 use agent_core::digest::Key;
 use agent_core::inputs::Inputs;
 use agent_core::node::annotations::NodeSeen;
@@ -13,9 +14,12 @@ use agent_core::node::plan::Desired;
 use agent_core::node::prepare::{Ground, Prepared, policy, prepare, tls_paths};
 use agent_core::policy::Policy;
 use agent_core::registries::lint::FileFacts;
+use agent_core::secret::Secret;
 use tracing::warn;
 
 use crate::args::{NodeArgs, ServiceArg};
+use crate::asking::LONGEST;
+use crate::host::clock::clock;
 use crate::host::{Host, HostError, ServiceChoice, journal};
 
 /// How long to wait before trying for another process's lock again.
@@ -81,6 +85,8 @@ pub struct Made {
     pub policy_refused: Vec<String>,
     /// What is wanted, and the findings.
     pub prepared: Prepared,
+    /// Until when the certificates of what is wanted hold.
+    pub expiries: Vec<Expiry>,
 }
 
 /// Makes what is wanted out of inputs.
@@ -100,8 +106,18 @@ pub async fn make(
         Err(Unsupported(_)) => discovery::without_service(),
     };
     let record = record(host)?;
-    let prepared = judge(host, key, inputs, namespace, &policy, &installation, &record);
-    Ok(Made { policy, policy_refused, prepared })
+    let mut prepared = judge(host, key, inputs, namespace, &policy, &installation, &record);
+    let expiries = expiries(host, &installation.registries_path, &prepared.desired);
+    let now = clock().map_err(HostError::Clock)?.wall;
+    prepared.findings.extend(expiry::notes(&expiries, now));
+    Ok(Made { policy, policy_refused, prepared, expiries })
+}
+
+fn expiries(host: &Host, registries: &str, desired: &Desired) -> Vec<Expiry> {
+    let Desired::Ready(wanted) = desired else { return Vec::new() };
+    let on_host = |path: &str| host.root().read(path, LONGEST).ok().flatten().map(Secret::new);
+    let file = |path: &str| wanted.tree.tls_file(registries, path).cloned().or_else(|| on_host(path));
+    expiry::expiries(&wanted.registries, &file)
 }
 
 fn judge(

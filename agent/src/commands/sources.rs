@@ -18,6 +18,7 @@ use super::agent::AgentError;
 use super::session;
 use crate::args::AgentArgs;
 use crate::cluster::client::{Cluster, Source};
+use crate::cluster::events::{Happening, publish};
 use crate::cluster::hearing::Hearing;
 use crate::cluster::node::{LeaseSeen, NodeView, OwnNode, watch_lease, watch_node};
 use crate::cluster::teller::{Clocks, Outcome, Say, teller};
@@ -40,6 +41,7 @@ pub(super) struct Sources {
 
 pub(super) struct InCluster {
     cluster: Cluster,
+    name: String,
     inputs: watch::Receiver<InputsView>,
     extras: watch::Sender<BTreeSet<ExtraSecret>>,
     node: watch::Receiver<NodeView>,
@@ -142,8 +144,21 @@ impl InCluster {
         tasks.spawn(async move {
             teller(told, told_name, Clocks { boot, wall }, to_say, outcome_out).await;
         });
-        let hearing = Hearing::new(cluster.clone(), name, boot);
-        Self { cluster, inputs, extras, node, lease, hearing, say, outcome, said: 0, reason_at: None, phase: None }
+        let hearing = Hearing::new(cluster.clone(), name.clone(), boot);
+        Self {
+            cluster,
+            name,
+            inputs,
+            extras,
+            node,
+            lease,
+            hearing,
+            say,
+            outcome,
+            said: 0,
+            reason_at: None,
+            phase: None,
+        }
     }
 
     /// What the watch shows, or what an answer of the API server showed since.
@@ -158,6 +173,13 @@ impl InCluster {
     pub(super) fn api(&self) -> ApiSeen {
         let ready = self.own_node().and_then(|node| node.ready);
         ApiSeen { renewed: self.lease.borrow().seen, is_ready: ready.map(|ready| ready.is_ready) }
+    }
+
+    /// Writes an Event about the Node; to be awaited beside the passes.
+    pub(super) fn happened(&self, what: Happening) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let uid = self.own_node()?.uid;
+        let (cluster, name) = (self.cluster.clone(), self.name.clone());
+        Some(async move { publish(&cluster, &name, &uid, &what, wall()).await })
     }
 
     /// Has it said on the Node, beside the passes.

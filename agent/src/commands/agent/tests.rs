@@ -70,6 +70,8 @@ fn started(fake: &Fake, counts: &Arc<Counts>, dir: &std::path::Path) -> (Loop, J
         settled: None,
         fresh: None,
         last_policy: None,
+        probing: Probing::new(),
+        remark: None,
     };
     (looping, tasks)
 }

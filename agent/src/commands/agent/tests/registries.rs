@@ -19,7 +19,7 @@ enum Mood {
 }
 
 /// A registry on this machine, with Basic. It writes into the log when it is asked.
-async fn registry(mood: Mood, log: Arc<Mutex<Vec<String>>>, file: PathBuf) -> (String, JoinSet<()>) {
+async fn registry(mood: Arc<Mutex<Mood>>, log: Arc<Mutex<Vec<String>>>, file: PathBuf) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut tasks = JoinSet::new();
@@ -38,6 +38,7 @@ async fn registry(mood: Mood, log: Arc<Mutex<Vec<String>>>, file: PathBuf) -> (S
             let has_credential = head.contains("authorization: basic");
             let with = if has_credential { "credential" } else { "nothing" };
             log.lock().unwrap().push(format!("registry with {with} file={}", file.exists()));
+            let mood = *mood.lock().unwrap();
             let status = match (mood, has_credential) {
                 (Mood::Sleeps, _) => {
                     asleep.push(stream);
@@ -57,10 +58,11 @@ async fn registry(mood: Mood, log: Arc<Mutex<Vec<String>>>, file: PathBuf) -> (S
 }
 
 /// A node that asks for a configuration with the registry and a credential for it.
-async fn with_registry(mood: Mood) -> (Bed, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
+async fn with_registry(mood: Mood) -> (Bed, Arc<Mutex<Vec<String>>>, Registry) {
     let bed = given();
     let log = spied(&bed);
-    let (at, tasks) = registry(mood, log.clone(), bed.file()).await;
+    let mood = Arc::new(Mutex::new(mood));
+    let (at, tasks) = registry(mood.clone(), log.clone(), bed.file()).await;
     let text = format!("mirrors: {{\"{at}\": {{endpoint: [\"http://{at}\"]}}}}\n");
     bed.fake.put(&format!("{OURS}/configmaps/registries"), json!({"data": {"registries.yaml": text}}));
     let base64 = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
@@ -72,7 +74,23 @@ async fn with_registry(mood: Mood) -> (Bed, Arc<Mutex<Vec<String>>>, JoinSet<()>
             "data": {"username": base64(USER), "password": base64(PASSWORD)},
         }),
     );
-    (bed, log, tasks)
+    (bed, log, Registry { at, mood, _tasks: tasks })
+}
+
+struct Registry {
+    at: String,
+    mood: Arc<Mutex<Mood>>,
+    _tasks: JoinSet<()>,
+}
+
+/// The node has proven a configuration with the registry, and six hours have passed.
+async fn probing() -> (Bed, Arc<Mutex<Vec<String>>>, Registry) {
+    let (mut bed, log, registry) = with_registry(Mood::Takes).await;
+    bed.grants().await;
+    bed.until(|bed| bed.says("phase").as_deref() == Some("Current")).await;
+    bed.looping.probing.is_due();
+    log.lock().unwrap().clear();
+    (bed, log, registry)
 }
 
 /// Everything that leaves the process.
@@ -135,4 +153,46 @@ async fn a_registry_that_sleeps_costs_ten_seconds_and_the_turn_holds_after_it() 
     let coordinator = log.lock().unwrap().iter().filter(|line| line.contains("coordinator")).count();
     assert_eq!(coordinator, 1, "the Lease is read once, after it: {log:?}");
     assert!(bed.file().exists() && bed.looping.liveness.is_alive());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_expired_later_is_reported_once_and_not_sent_again() {
+    let (mut bed, log, registry) = probing().await;
+    let fine = "k3s_registry_agent_probe_registries{verdict=\"fine\"} 1";
+    assert!(bed.looping.metrics.encode().contains(fine), "the preflight counts, too: {}", said(&bed));
+    *registry.mood.lock().unwrap() = Mood::Refuses;
+    bed.looping.turn_of_the_loop(false).await;
+    let probed = bed.looping.probing.done().await.unwrap();
+    bed.looping.heard(&probed);
+    let told = |bed: &Bed, reason: &str| {
+        let bodies = bed.fake.bodies();
+        bodies.iter().filter(|body| body["reason"] == reason).map(|body| body["note"].to_string()).collect::<Vec<_>>()
+    };
+    crate::cluster::fake::until(|| !told(&bed, "RegistryFault").is_empty()).await;
+    let notes = told(&bed, "RegistryFault");
+    assert!(notes.len() == 1 && notes[0].contains(&registry.at) && notes[0].contains("credential"), "{notes:?}");
+    let metrics = bed.looping.metrics.encode();
+    assert!(metrics.contains("probe_registries{verdict=\"credential-refused\"} 1"), "{metrics}");
+    assert!(metrics.contains("probe_registries{verdict=\"fine\"} 0"), "{metrics}");
+    bed.looping.turn_of_the_loop(false).await;
+    assert!(!bed.looping.probing.is_asking(), "the same credential would only be refused again");
+    let sent = log.lock().unwrap().iter().filter(|line| line.contains("with credential")).count();
+    assert_eq!((sent, bed.says("phase").as_deref()), (1, Some("Current")));
+    assert!(!said(&bed).contains("canary"), "{}", said(&bed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_pass_waits_for_a_probe_and_a_turn_ends_it() {
+    let (mut bed, _, registry) = probing().await;
+    *registry.mood.lock().unwrap() = Mood::Sleeps;
+    let begun = Instant::now();
+    bed.looping.turn_of_the_loop(false).await;
+    bed.looping.turn_of_the_loop(false).await;
+    assert!(bed.looping.probing.is_asking() && begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    bed.fake.put(&format!("{OURS}/configmaps/registries"), config_map("https://second.example"));
+    bed.looping.look_at_inputs();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let grant = bed.grants().await;
+    bed.until(|bed| bed.says("answered").as_ref() == Some(&grant.ask.number)).await;
+    assert!(!bed.looping.probing.is_asking());
 }
