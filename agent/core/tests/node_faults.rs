@@ -11,55 +11,26 @@ use agent_core::node::journal::Rung;
 use agent_core::node::observed::Role;
 use agent_core::node::turn::TurnSource;
 use agent_core::policy::{Adopt, Mode};
-use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
 use jiff::SignedDuration;
-use world::{REFUSED, World, model, text, tree};
+use world::files::{first, model, second, text, tree};
+use world::{REFUSED, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn first() -> Registries {
-    model("docker.io", "one")
-}
-
-fn second() -> Registries {
-    model("docker.io", "two")
-}
-
-/// A node on which `first` is proven.
-fn managed() -> World {
-    let mut world = World::running(Tree::default());
-    world.wants("r1", &first());
-    world.settle(HOUR);
-    world.assert_at_rest();
-    world
-}
 
 fn rung(world: &World) -> Option<Rung> {
     world.record.as_ref().unwrap().intent.as_ref().map(|intent| intent.rung)
 }
 
-/// Passes twice a second until something holds.
-fn until(world: &mut World, holds: impl Fn(&World) -> bool) {
-    for _ in 0..20_000 {
-        if holds(world) {
-            return;
-        }
-        world.pass(None);
-        world.pass_time(Duration::from_millis(500));
-    }
-    panic!("it never came: {}", world.told());
-}
-
 #[test]
 fn an_undo_that_a_reboot_interrupts_restarts_at_most_once_more() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.exec_type = true;
     world.wants("r2", &second());
-    until(&mut world, |world| world.restarts == 2);
+    world.until(|world| world.restarts == 2);
     world.start_takes = Duration::from_secs(10_000);
-    until(&mut world, |world| rung(world) == Some(Rung::Previous) && world.disk == tree(&first()));
+    world.until(|world| rung(world) == Some(Rung::Previous) && world.disk == tree(&first()));
     world.reboot();
     let before = world.restarts;
     for _ in 0..100 {
@@ -72,13 +43,13 @@ fn an_undo_that_a_reboot_interrupts_restarts_at_most_once_more() {
 #[test]
 fn an_undo_whose_restart_did_not_take_orders_it_again() {
     for fails in [true, false] {
-        let mut world = managed();
+        let mut world = World::managed();
         world.wants("r2", &second());
-        until(&mut world, |world| world.restarts == 2);
+        world.until(|world| world.restarts == 2);
         world.pass_time(Duration::from_secs(5));
         // What is loaded must be undone by a restart: somebody changed the file while the proof was awaited.
         world.write(text("mirrors: {}\n"));
-        until(&mut world, |world| world.disk == tree(&first()));
+        world.until(|world| world.disk == tree(&first()));
         // The record says that it was ordered; then the order fails, or the agent dies.
         if fails {
             world.pass(Some(1));
@@ -87,7 +58,7 @@ fn an_undo_whose_restart_did_not_take_orders_it_again() {
             world.failing_restarts = 1;
             world.pass(None);
         }
-        until(&mut world, |world| rung(world).is_none());
+        world.until(|world| rung(world).is_none());
         assert_eq!((world.restarts, world.loaded()), (3, Some(&first())), "{}", world.told());
         assert_eq!(world.disk, tree(&first()), "no other rung was tried");
     }
@@ -95,7 +66,7 @@ fn an_undo_whose_restart_did_not_take_orders_it_again() {
 
 #[test]
 fn an_upgrade_that_refuses_the_proven_file_does_not_swing_for_ever() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.refuses.insert("docker.io".into());
     world.version = "v2".into();
     world.restart_by_hand();
@@ -117,11 +88,11 @@ fn an_upgrade_that_refuses_the_proven_file_does_not_swing_for_ever() {
 
 #[test]
 fn an_inconclusive_heal_keeps_the_last_proven_file() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.write(text("mirrors:\n\t- broken\n"));
     world.restart_by_hand();
     world.pass_time(Duration::from_secs(20));
-    until(&mut world, |world| rung(world).is_some());
+    world.until(|world| rung(world).is_some());
     world.supervisor_away = true;
     world.restart_by_hand();
     for _ in 0..3000 {
@@ -137,9 +108,9 @@ fn an_inconclusive_heal_keeps_the_last_proven_file() {
 
 #[test]
 fn a_k3s_that_somebody_stopped_is_no_proof_against_a_file() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &second());
-    until(&mut world, |world| world.restarts == 2);
+    world.until(|world| world.restarts == 2);
     world.stop_by_hand();
     let plan = world.settle(HOUR);
     assert_eq!(plan.phase, Phase::Proving, "{}", plan.reason);
@@ -152,15 +123,15 @@ fn a_k3s_that_somebody_stopped_is_no_proof_against_a_file() {
 
 #[test]
 fn a_k3s_that_nothing_can_start_is_no_proof_against_a_file_and_its_server_is_not_blamed() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &second());
-    until(&mut world, |world| world.restarts == 2);
+    world.until(|world| world.restarts == 2);
     world.pre_fails = true;
-    until(&mut world, |world| rung(world) == Some(Rung::Previous));
+    world.until(|world| rung(world) == Some(Rung::Previous));
     assert_eq!(world.settle(HOUR).phase, Phase::Proving, "{}", world.told());
     assert_eq!(world.disk, tree(&first()), "the proven file waits for the next start: {}", world.told());
     world.pre_fails = false;
-    until(&mut world, |world| rung(world).is_none());
+    world.until(|world| rung(world).is_none());
     let plan = world.pass(None);
     assert_eq!((plan.phase, plan.failed), (Phase::Pending, None), "{}", plan.reason);
     assert!(plan.reason.contains("k3s does not start"), "{}", plan.reason);
@@ -169,15 +140,15 @@ fn a_k3s_that_nothing_can_start_is_no_proof_against_a_file_and_its_server_is_not
 
 #[test]
 fn a_disk_that_was_full_three_times_is_no_proof_against_a_file() {
-    let mut world = managed();
+    let mut world = World::managed();
     let mut wanted = second();
     wanted.mirrors.insert("quay.io".into(), second().mirrors["docker.io"].clone());
     world.wants_with_ca("r2", &wanted, "ca");
     for _ in 0..4 {
-        until(&mut world, |world| rung(world).is_none());
+        world.until(|world| rung(world).is_none());
         // Half of the files lie there when the disk is full.
         world.failing_replaces = 1;
-        until(&mut world, |world| world.failing_replaces == 0);
+        world.until(|world| world.failing_replaces == 0);
     }
     let plan = world.settle(6 * HOUR);
     assert_eq!((plan.phase, plan.revision.as_deref()), (Phase::Current, Some("r2")), "{}", plan.reason);
@@ -185,11 +156,11 @@ fn a_disk_that_was_full_three_times_is_no_proof_against_a_file() {
 
 #[test]
 fn a_wall_clock_that_was_set_back_does_not_postpone_the_next_attempt() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &second());
-    until(&mut world, |world| world.restarts == 2);
+    world.until(|world| world.restarts == 2);
     world.reboot();
-    until(&mut world, |world| world.record.as_ref().unwrap().inconclusive.is_some());
+    world.until(|world| world.record.as_ref().unwrap().inconclusive.is_some());
     world.wall_set = SignedDuration::from_hours(-24 * 365);
     let plan = world.settle(HOUR);
     assert_eq!(plan.phase, Phase::Current, "{}: {}", plan.reason, world.told());
@@ -197,7 +168,7 @@ fn a_wall_clock_that_was_set_back_does_not_postpone_the_next_attempt() {
 
 #[test]
 fn a_unit_that_is_active_before_k3s_wrote_anything_is_waited_for() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.exec_type = true;
     world.start_takes = Duration::from_secs(30);
     world.pass_time(MINUTE);
@@ -212,7 +183,7 @@ fn a_unit_that_is_active_before_k3s_wrote_anything_is_waited_for() {
 #[test]
 fn a_unit_that_is_called_active_while_it_loops_on_a_hand_edit_is_healed_without_a_turn_and_even_when_paused() {
     for agent_dies in [false, true] {
-        let mut world = managed();
+        let mut world = World::managed();
         world.exec_type = true;
         world.policy.pause = true;
         world.source = TurnSource::Coordinator;
@@ -234,7 +205,7 @@ fn a_unit_that_is_called_active_while_it_loops_on_a_hand_edit_is_healed_without_
 
 #[test]
 fn a_unit_that_is_called_active_while_it_loops_on_our_file_is_undone_at_once_and_by_the_file_alone() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.exec_type = true;
     world.pass_time(MINUTE);
     world.wants("r2", &model(REFUSED, "two"));
@@ -247,7 +218,7 @@ fn a_unit_that_is_called_active_while_it_loops_on_our_file_is_undone_at_once_and
 
 #[test]
 fn a_wall_clock_that_was_set_on_after_a_start_by_hand_costs_no_restart() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.restart_by_hand();
     world.pass_time(MINUTE);
     world.settle(MINUTE);
@@ -259,12 +230,12 @@ fn a_wall_clock_that_was_set_on_after_a_start_by_hand_costs_no_restart() {
 
 #[test]
 fn a_wall_clock_that_was_set_on_in_a_start_makes_no_proof_of_an_older_config_toml() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.exec_type = true;
     world.start_takes = Duration::from_secs(60);
     world.wants("r2", &second());
     let before = world.restarts;
-    until(&mut world, |world| world.restarts > before);
+    world.until(|world| world.restarts > before);
     world.wall_set = SignedDuration::from_hours(24);
     world.pass_time(Duration::from_secs(5));
     let plan = world.pass(None);
@@ -275,7 +246,7 @@ fn a_wall_clock_that_was_set_on_in_a_start_makes_no_proof_of_an_older_config_tom
 
 #[test]
 fn a_crash_between_a_quiet_rewrite_and_its_record_is_no_foreign_edit() {
-    let mut world = managed();
+    let mut world = World::managed();
     let same = text(
         "mirrors: {docker.io: {endpoint: [https://m.example.com]}}\n\
                      configs: {m.example.com: {auth: {username: u, password: one}}}\n",
@@ -311,7 +282,7 @@ fn a_file_that_was_mended_by_hand_after_a_failed_attempt_is_the_one_that_is_kept
 
 #[test]
 fn a_writer_is_trusted_again_only_after_an_hour_without_a_write() {
-    let mut world = managed();
+    let mut world = World::managed();
     for _ in 0..3 {
         world.write(text("mirrors: {}\n"));
         assert_eq!(world.settle(MINUTE).phase, Phase::Current, "{}", world.told());
@@ -329,7 +300,7 @@ fn a_writer_is_trusted_again_only_after_an_hour_without_a_write() {
 
 #[test]
 fn a_server_whose_gate_refuses_is_not_begun_with() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.role = Role::Server;
     world.gate = Some("server two does not answer".into());
     world.wants("r2", &second());
@@ -341,16 +312,16 @@ fn a_server_whose_gate_refuses_is_not_begun_with() {
 
 #[test]
 fn a_stuck_node_stays_stuck_while_it_is_paused_and_remembers_what_failed() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.start_takes = 100 * HOUR;
     world.wants("r2", &second());
-    until(&mut world, |world| rung(world) == Some(Rung::Stuck));
+    world.until(|world| rung(world) == Some(Rung::Stuck));
     world.policy.pause = true;
     world.wants("r3", &model("quay.io", "three"));
     assert_eq!(world.pass(None).phase, Phase::Stuck, "a pause does not hide it");
     world.policy.pause = false;
     world.start_takes = Duration::from_secs(2);
-    until(&mut world, |world| rung(world).is_none());
+    world.until(|world| rung(world).is_none());
     assert!(world.is_up());
     let restarts = world.restarts;
     world.wants("r4", &second());
@@ -360,7 +331,7 @@ fn a_stuck_node_stays_stuck_while_it_is_paused_and_remembers_what_failed() {
 
 #[test]
 fn a_containerd_that_crashes_on_an_unchanged_file_costs_no_file() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.containerd_sick = true;
     world.restart_by_hand();
     world.pass_time(5 * MINUTE);
@@ -372,7 +343,7 @@ fn a_containerd_that_crashes_on_an_unchanged_file_costs_no_file() {
 
 #[test]
 fn nothing_in_a_record_makes_the_plan_panic() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.record.as_mut().unwrap().last_restart = Some(Duration::MAX);
     world.policy.deadline = Duration::MAX;
     world.wants("r2", &second());
@@ -389,7 +360,7 @@ fn nothing_in_a_record_makes_the_plan_panic() {
 
 #[test]
 fn an_agent_whose_supervisor_is_away_is_not_begun_with() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.supervisor_away = true;
     world.wants("r2", &second());
     let plan = world.settle(MINUTE);

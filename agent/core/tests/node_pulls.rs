@@ -9,7 +9,8 @@ use agent_core::node::evidence::Check;
 use agent_core::node::turn::TurnSource;
 use agent_core::registries::model::{Mirror, Registries};
 use agent_core::tree::Tree;
-use world::{World, model, text, tree};
+use world::World;
+use world::files::{first, model, second, text, tree};
 
 const LONG: Duration = Duration::from_secs(600);
 const A: &str = "m.example.com/a:1";
@@ -17,12 +18,10 @@ const B: &str = "m.example.com/b:1";
 
 /// A node on which `one` is proven and `two` is wanted, with two images to pull, of which these can be pulled.
 fn node(pullable: &[&str]) -> World {
-    let mut world = World::running(Tree::default());
-    world.wants("r1", &model("docker.io", "one"));
-    world.settle(LONG);
+    let mut world = World::managed();
     world.policy.proof.images = vec![B.into(), A.into(), A.into()];
     world.pullable = pullable.iter().map(|image| (*image).to_owned()).collect();
-    world.wants("r2", &model("docker.io", "two"));
+    world.wants("r2", &second());
     world
 }
 
@@ -44,7 +43,7 @@ fn an_image_that_worked_before_and_not_after_undoes_the_file() {
     let plan = world.settle(LONG);
     assert_eq!((plan.phase, plan.failed.as_deref()), (Phase::RolledBack, Some("r2")));
     assert!(plan.reason.contains("pull: m.example.com/a:1: the registry refuses it"), "{}", plan.reason);
-    assert_eq!(world.disk, tree(&model("docker.io", "one")));
+    assert_eq!(world.disk, tree(&first()));
     assert!(world.pulled.iter().filter(|image| *image == A).count() > 2, "one refusal may be a moment's");
     assert!(!world.story.iter().any(|step| step == "guard"), "the guard was pushed on: {}", world.told());
     world.assert_at_rest();
@@ -91,7 +90,7 @@ fn a_node_that_does_not_come_up_is_undone_as_early_as_without_images() {
             world.pass_time(Duration::from_millis(500));
         }
         let began = world.now;
-        while world.disk != tree(&model("docker.io", "one")) {
+        while world.disk != tree(&first()) {
             world.pass(None);
             world.pass_time(Duration::from_millis(500));
         }
@@ -107,7 +106,7 @@ fn nothing_is_pulled_without_a_turn_or_while_paused_or_for_a_change_that_costs_n
     let mut paused = node(&[A, B]);
     paused.policy.pause = true;
     let mut same = node(&[A, B]);
-    same.wants("r3", &model("docker.io", "one"));
+    same.wants("r3", &first());
     for mut world in [asking, paused, same] {
         world.settle(LONG);
         assert_eq!((world.pulled.len(), world.restarts), (0, 1));
@@ -126,12 +125,12 @@ fn with_a_grant_it_is_pulled_before_the_lease_is_read_and_the_turn_is_not_lost()
 #[test]
 fn a_heal_pulls_nothing() {
     let mut world = node(&[A, B]);
-    world.wants("r1", &model("docker.io", "one"));
+    world.wants("r1", &first());
     world.write(text("mirrors: ["));
     world.restart_by_hand();
     world.pass_time(Duration::from_secs(5));
     assert_eq!(world.settle(LONG).phase, Phase::Current);
-    assert_eq!((world.disk.clone(), world.pulled.len()), (tree(&model("docker.io", "one")), 0));
+    assert_eq!((world.disk.clone(), world.pulled.len()), (tree(&first()), 0));
 }
 
 #[test]

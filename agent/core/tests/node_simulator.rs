@@ -18,7 +18,8 @@ use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
 use jiff::SignedDuration;
 use promises::{CANARY, Promises};
-use world::{REFUSED, World, meaning, model, text, tree};
+use world::files::{meaning, model, text, tree};
+use world::{REFUSED, World};
 
 const SEEDS: u64 = 300;
 const HOUR: Duration = Duration::from_secs(3600);

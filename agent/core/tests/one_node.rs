@@ -13,34 +13,16 @@ use agent_core::node::plan::{Desired, Wake};
 use agent_core::node::turn::TurnSource;
 use agent_core::policy::{Adopt, Drift, Mode};
 use agent_core::registries::effect::Effect;
-use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
-use world::{REFUSED, World, model, text, tree};
+use world::files::{first, model, second, text, tree};
+use world::{REFUSED, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(600);
 
-fn first() -> Registries {
-    model("docker.io", "one")
-}
-
-fn second() -> Registries {
-    model("docker.io", "two")
-}
-
-/// A node on which `first` is proven.
-fn managed() -> World {
-    let mut world = World::running(Tree::default());
-    world.wants("r1", &first());
-    world.settle(LONG);
-    world.assert_at_rest();
-    assert_eq!(world.restarts, 1);
-    world
-}
-
 #[test]
 fn a_new_file_costs_one_restart_and_then_nothing() {
-    let mut world = managed();
+    let mut world = World::managed();
     assert_eq!(world.disk, tree(&first()));
     assert_eq!(world.loaded(), Some(&first()));
     let plan = world.pass(None);
@@ -68,7 +50,7 @@ fn a_first_install_over_a_file_that_means_the_same_restarts_nothing() {
 
 #[test]
 fn the_same_content_under_a_new_revision_restarts_nothing() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &first());
     let plan = world.settle(LONG);
     assert_eq!((plan.phase, plan.revision.as_deref(), world.restarts), (Phase::Current, Some("r2"), 1));
@@ -77,7 +59,7 @@ fn the_same_content_under_a_new_revision_restarts_nothing() {
 #[test]
 fn killed_after_any_step_of_a_rollout_it_ends_the_same() {
     for dies_after in 0..40 {
-        let mut world = managed();
+        let mut world = World::managed();
         let restarts = world.restarts;
         world.wants("r2", &second());
         let died = die_once(&mut world, dies_after);
@@ -98,7 +80,7 @@ fn killed_after_any_step_of_a_rollout_it_ends_the_same() {
 #[test]
 fn killed_after_any_step_of_an_undo_it_ends_the_same() {
     for dies_after in 0..60 {
-        let mut world = managed();
+        let mut world = World::managed();
         world.wants("r2", &model(REFUSED, "two"));
         let died = die_once(&mut world, dies_after);
         let plan = world.settle(Duration::from_secs(7200));
@@ -138,7 +120,7 @@ fn die_once(world: &mut World, dies_after: usize) -> bool {
 
 #[test]
 fn a_killed_agent_that_never_comes_back_leaves_a_working_node() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &model(REFUSED, "two"));
     while !world.story.contains(&"replace".to_owned()) || world.is_up() {
         world.pass(None);
@@ -155,7 +137,7 @@ fn a_killed_agent_that_never_comes_back_leaves_a_working_node() {
 
 #[test]
 fn a_file_that_k3s_refuses_is_undone_by_the_file_alone() {
-    let mut world = managed();
+    let mut world = World::managed();
     let restarts = world.restarts;
     world.wants("r2", &model(REFUSED, "two"));
     let plan = world.settle(LONG);
@@ -175,7 +157,7 @@ fn a_file_that_k3s_refuses_is_undone_by_the_file_alone() {
 
 #[test]
 fn a_retry_token_is_honoured_once() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &model(REFUSED, "two"));
     world.settle(LONG);
     let restarts = world.restarts;
@@ -188,7 +170,7 @@ fn a_retry_token_is_honoured_once() {
 
 #[test]
 fn a_crashing_containerd_is_a_failure_and_is_undone() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &model("docker.io", "a\u{7}b"));
     let plan = world.settle(LONG);
     assert_eq!(plan.phase, Phase::RolledBack);
@@ -198,9 +180,9 @@ fn a_crashing_containerd_is_a_failure_and_is_undone() {
 
 #[test]
 fn a_supervisor_that_is_away_is_no_proof_against_a_file() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &second());
-    until(&mut world, |world| world.restarts == 2);
+    world.until(|world| world.restarts == 2);
     world.supervisor_away = true;
     let plan = world.settle(LONG);
     // The agent cannot come up on any file while its server is away; nothing is concluded from that.
@@ -218,9 +200,9 @@ fn a_supervisor_that_is_away_is_no_proof_against_a_file() {
 
 #[test]
 fn a_short_absence_of_the_supervisor_does_not_count_against_the_file() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &second());
-    until(&mut world, |world| world.restarts == 2);
+    world.until(|world| world.restarts == 2);
     world.supervisor_away = true;
     for _ in 0..200 {
         world.pass(None);
@@ -236,7 +218,7 @@ fn a_short_absence_of_the_supervisor_does_not_count_against_the_file() {
 #[test]
 fn a_node_rebooted_in_the_middle_boots_on_the_proven_file() {
     for passes in 1..12 {
-        let mut world = managed();
+        let mut world = World::managed();
         world.wants("r2", &second());
         world.start_takes = Duration::from_secs(30);
         for _ in 0..passes {
@@ -257,32 +239,32 @@ fn a_node_rebooted_in_the_middle_boots_on_the_proven_file() {
 
 #[test]
 fn a_member_of_etcd_without_a_vote_explains_a_missing_proof_in_its_own_words() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.role = Role::Server;
     let why = "this etcd member is a learner and has no vote";
     world.etcd_leader = Some(Answer::Failed(why.into()));
     world.wants("r2", &second());
-    until(&mut world, |world| world.record.as_ref().unwrap().intent.is_some());
+    world.until(|world| world.record.as_ref().unwrap().intent.is_some());
     world.start_takes = Duration::from_secs(10_000);
-    until(&mut world, |world| world.disk == tree(&first()));
+    world.until(|world| world.disk == tree(&first()));
     world.start_takes = Duration::from_secs(2);
-    until(&mut world, |world| world.record.as_ref().unwrap().intent.is_none());
+    world.until(|world| world.record.as_ref().unwrap().intent.is_none());
     let inconclusive = world.record.as_ref().unwrap().inconclusive.clone();
     assert_eq!(inconclusive.map(|seen| seen.why).as_deref(), Some(why), "{}", world.told());
 }
 
 #[test]
 fn three_inconclusive_verdicts_are_a_failure() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &second());
     for verdict in 1..=3 {
-        until(&mut world, |world| world.record.as_ref().unwrap().intent.is_some());
+        world.until(|world| world.record.as_ref().unwrap().intent.is_some());
         // k3s is upgraded meanwhile, and takes its time.
         world.version = format!("v{}", verdict + 1);
         world.start_takes = Duration::from_secs(10_000);
-        until(&mut world, |world| world.disk == tree(&first()));
+        world.until(|world| world.disk == tree(&first()));
         world.start_takes = Duration::from_secs(2);
-        until(&mut world, |world| world.record.as_ref().unwrap().intent.is_none());
+        world.until(|world| world.record.as_ref().unwrap().intent.is_none());
         let inconclusive = world.record.as_ref().unwrap().inconclusive.clone();
         assert_eq!(inconclusive.map(|seen| seen.count), (verdict < 3).then_some(verdict), "{}", world.told());
     }
@@ -290,21 +272,9 @@ fn three_inconclusive_verdicts_are_a_failure() {
     assert_eq!((plan.phase, plan.failed.as_deref()), (Phase::RolledBack, Some("r2")), "{}", plan.reason);
 }
 
-/// Passes and lets time pass until something holds.
-fn until(world: &mut World, holds: impl Fn(&World) -> bool) {
-    for _ in 0..5_000 {
-        if holds(world) {
-            return;
-        }
-        world.pass(None);
-        world.pass_time(Duration::from_secs(1));
-    }
-    panic!("it never came: {}", world.told());
-}
-
 #[test]
 fn drift_that_was_not_loaded_is_restored_without_a_restart() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.disk = text("mirrors: {}\n");
     let plan = world.settle(MINUTE);
     assert_eq!((plan.phase, world.restarts), (Phase::Current, 1), "{}", world.told());
@@ -313,7 +283,7 @@ fn drift_that_was_not_loaded_is_restored_without_a_restart() {
 
 #[test]
 fn drift_that_was_loaded_costs_a_turn() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.disk = tree(&second());
     world.restart_by_hand();
     world.pass_time(MINUTE);
@@ -327,7 +297,7 @@ fn drift_that_was_loaded_costs_a_turn() {
 #[test]
 fn killed_after_any_step_of_a_drift_restore_only_the_proven_file_is_put_back() {
     for dies_after in 0..40 {
-        let mut world = managed();
+        let mut world = World::managed();
         world.disk = tree(&second());
         world.restart_by_hand();
         world.pass_time(MINUTE);
@@ -359,7 +329,7 @@ fn killed_after_any_step_of_a_drift_restore_only_the_proven_file_is_put_back() {
 
 #[test]
 fn drift_is_only_reported_if_the_policy_says_so() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.policy.drift = Drift::Report;
     world.disk = text("mirrors: {}\n");
     let plan = world.settle(MINUTE);
@@ -369,7 +339,7 @@ fn drift_is_only_reported_if_the_policy_says_so() {
 
 #[test]
 fn a_writer_who_fights_us_is_named_and_not_fought_for_ever() {
-    let mut world = managed();
+    let mut world = World::managed();
     for _ in 0..3 {
         world.disk = text("mirrors: {}\n");
         assert_eq!(world.settle(MINUTE).phase, Phase::Current, "{}", world.told());
@@ -386,7 +356,7 @@ fn a_writer_who_fights_us_is_named_and_not_fought_for_ever() {
 #[test]
 fn a_node_that_is_down_on_a_hand_edit_is_healed_without_a_turn_and_even_when_paused() {
     for dies_after in 0..12 {
-        let mut world = managed();
+        let mut world = World::managed();
         world.policy.pause = true;
         world.source = TurnSource::Coordinator;
         world.disk = text("mirrors:\n\t- broken\n");
@@ -404,7 +374,7 @@ fn a_node_that_is_down_on_a_hand_edit_is_healed_without_a_turn_and_even_when_pau
 
 #[test]
 fn a_stopped_k3s_is_not_started() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.stop_by_hand();
     world.wants("r2", &second());
     let plan = world.settle(MINUTE);
@@ -497,7 +467,7 @@ fn in_a_cluster_it_waits_for_a_turn_and_says_so() {
 
 #[test]
 fn pause_report_and_missing_inputs_write_nothing() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &second());
     world.policy.pause = true;
     assert_eq!(world.settle(MINUTE).phase, Phase::Paused);
@@ -518,7 +488,7 @@ fn pause_report_and_missing_inputs_write_nothing() {
 
 #[test]
 fn an_open_intent_beats_pause_and_newer_revisions() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.wants("r2", &second());
     while world.restarts == 1 {
         world.pass(None);
@@ -533,7 +503,7 @@ fn an_open_intent_beats_pause_and_newer_revisions() {
 
 #[test]
 fn a_server_whose_gate_refuses_gets_its_file_back_but_no_second_restart() {
-    let mut world = managed();
+    let mut world = World::managed();
     world.role = Role::Server;
     world.wants("r2", &second());
     while world.restarts == 1 {

@@ -10,20 +10,12 @@ use agent_core::node::annotations::Phase;
 use agent_core::node::heard::Inquiry;
 use agent_core::node::observed::Role;
 use agent_core::node::plan::{Desired, Plan, Step, Wake};
-use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
-use world::{REFUSED, World, model, text, tree};
+use world::files::{first, model, second, text, tree};
+use world::{REFUSED, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn first() -> Registries {
-    model("docker.io", "one")
-}
-
-fn second() -> Registries {
-    model("docker.io", "two")
-}
 
 /// A node of a cluster on which `first` is proven, and which asks for `second`.
 fn asking(role: Role) -> World {

@@ -98,7 +98,7 @@ impl Promises {
             return;
         }
         let wanted = match (&world.desired, restored) {
-            (_, true) => world.original.as_ref().and_then(super::world::meaning),
+            (_, true) => world.original.as_ref().and_then(super::world::files::meaning),
             (Desired::Ready(wanted), false) => Some(wanted.registries.clone()),
             (Desired::Waiting(_) | Desired::None | Desired::Refused(_), false) => None,
         };
@@ -119,7 +119,7 @@ fn restarts(plan: &Plan) -> bool {
 
 fn goal(plan: &Plan, _world: &World) -> Option<Registries> {
     plan.steps.iter().find_map(|step| match step {
-        Step::Replace(tree) => super::world::meaning(tree),
+        Step::Replace(tree) => super::world::files::meaning(tree),
         Step::Keep(..)
         | Step::Record(_)
         | Step::ArmGuard { .. }

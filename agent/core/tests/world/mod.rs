@@ -5,6 +5,7 @@
 
 mod agent;
 mod cluster;
+pub mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,14 +20,14 @@ use agent_core::node::plan::{Depth, Desired, Wanted};
 use agent_core::node::pulls::Pulls;
 use agent_core::node::turn::{Turn, TurnSource};
 use agent_core::policy::Policy;
-use agent_core::registries::model::{Auth, HostConfig, Mirror, Registries, Tls};
+use agent_core::registries::model::{Registries, Tls};
 use agent_core::registries::on_disk::{self, OnDisk};
-use agent_core::registries::render::render;
 use agent_core::runtime::auth_tables::ConfigVersion;
 use agent_core::runtime::expect::expect;
 use agent_core::runtime::settings::Settings;
 use agent_core::secret::Secret;
 use agent_core::tree::Tree;
+use files::{first, tree};
 use jiff::{SignedDuration, Timestamp};
 
 /// A mirror of this host makes the k3s of this world refuse the file, as a future k3s might.
@@ -173,6 +174,28 @@ impl World {
         };
         world.load();
         world
+    }
+
+    /// A node on which [`first`] is proven.
+    pub fn managed() -> Self {
+        let mut world = Self::running(Tree::default());
+        world.wants("r1", &first());
+        world.settle(Duration::from_secs(600));
+        world.assert_at_rest();
+        assert_eq!(world.restarts, 1);
+        world
+    }
+
+    /// Passes twice a second until something holds.
+    pub fn until(&mut self, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..20_000 {
+            if holds(self) {
+                return;
+            }
+            self.pass(None);
+            self.pass_time(Duration::from_millis(500));
+        }
+        panic!("it never came: {}", self.told());
     }
 
     pub fn wants(&mut self, revision: &str, registries: &Registries) {
@@ -419,37 +442,5 @@ impl World {
 
     pub fn phase(&mut self) -> Phase {
         self.pass(None).phase
-    }
-}
-
-/// The tree of a model, as the product writes it.
-pub fn tree(registries: &Registries) -> Tree {
-    Tree { registries: Some(render(registries)), ..Tree::default() }
-}
-
-/// What k3s takes a tree for.
-pub fn meaning(tree: &Tree) -> Option<Registries> {
-    let Some(bytes) = &tree.registries else { return Some(Registries::default()) };
-    match on_disk::read(bytes.expose()) {
-        OnDisk::Read(document) => Some(document.registries),
-        OnDisk::Rejected(_) | OnDisk::CannotTell(_) => None,
-    }
-}
-
-/// A tree of this text.
-pub fn text(text: &str) -> Tree {
-    Tree { registries: Some(Secret::new(text.as_bytes().to_vec())), ..Tree::default() }
-}
-
-/// One mirror and one credential.
-pub fn model(mirror: &str, password: &str) -> Registries {
-    let auth = Auth { username: "u".into(), password: password.into(), ..Auth::default() };
-    Registries {
-        mirrors: [(
-            mirror.to_owned(),
-            Mirror { endpoints: vec!["https://m.example.com".into()], rewrites: BTreeMap::new() },
-        )]
-        .into(),
-        configs: [("m.example.com".to_owned(), HostConfig { auth: Some(auth), tls: None })].into(),
     }
 }
