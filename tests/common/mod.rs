@@ -23,6 +23,9 @@ pub const JOURNAL: &str = "var/lib/k3s-registry-agent";
 /// No command takes longer, however busy the machine is.
 pub const LONG: Duration = Duration::from_secs(60);
 
+/// What an administrator wrote, in a spelling that is not ours.
+pub const EARLIER: &str = "# by hand\nmirrors:\n    docker.io: {endpoint: [https://m.example]}\nconfigs:\n    m.example: {auth: {username: carol, password: hunter2-of-the-cli}}\n";
+
 /// A node's root and a directory of inputs, removed at the end.
 pub struct Bed {
     temp: TempDir,
