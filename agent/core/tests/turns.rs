@@ -393,7 +393,7 @@ fn a_lease_that_was_renewed_before_the_restart_proves_nothing_after_it() {
     world.cluster.away = false;
     let plan = world.settle_in_cluster(MINUTE);
     assert_eq!(plan.phase, Phase::Current);
-    assert!(plan.reason.contains("as desired"), "{}", plan.reason);
+    assert!(plan.reason.starts_with("proven by"), "{}", plan.reason);
     let evidence = world.record.as_ref().unwrap().applied.clone().unwrap().evidence;
     assert!(evidence.iter().any(|check| check.to_string() == "node Ready"), "{evidence:?}");
 }

@@ -39,7 +39,10 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
     let revision = intent.goal.revision().to_owned();
     let mut passed = passed(case);
     passed.extend(pulls::has_pulled(case, intent).then_some(Check::Pull));
-    let remark = remark::of_proof(case, intent);
+    let remark = match remark::of_proof(case, intent) {
+        None => preflighted(case, &intent.goal),
+        Some(seen) => format!("{}; {seen}", preflighted(case, &intent.goal)),
+    };
     match &intent.goal {
         Goal::Apply(_) => {
             record.applied = Some(Applied {
@@ -47,7 +50,7 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
                 model: intent.model.clone(),
                 tree: intent.tree.clone(),
                 evidence: passed.clone(),
-                remark: remark.clone(),
+                remark: Some(remark.clone()),
                 at: clock.wall,
             });
             record.failed.retain(|failed| failed.model != intent.model);
@@ -69,10 +72,7 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
     let reason = match (files_only, restart_left) {
         (true, true) => "written, files only: a restart is needed and was not done".to_owned(),
         (true, false) => "written, files only".to_owned(),
-        (false, _) => {
-            let proven = format!("proven by {}; {}", words(&passed), preflighted(case, &intent.goal));
-            remark::with(case, proven, remark.as_deref())
-        }
+        (false, _) => remark::with(case, proven_by(&passed), Some(&remark)),
     };
     let mut plan = Plan::resting(Phase::Current, reason);
     plan.revision = record.applied.as_ref().map(|applied| applied.revision.clone());
@@ -231,6 +231,11 @@ pub(crate) fn passed(case: &Case<'_>) -> BTreeSet<Check> {
     passed.extend([Check::Unit, Check::CertsD, Check::AuthTables]);
     passed.extend(judge::confirmed(case));
     passed
+}
+
+/// What proved it, for as long as it stands.
+pub(crate) fn proven_by(checks: &BTreeSet<Check>) -> String {
+    format!("proven by {}", words(checks))
 }
 
 fn words(checks: &BTreeSet<Check>) -> String {

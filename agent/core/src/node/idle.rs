@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::annotations::Phase;
 use super::begin::{begin, keep_before};
-use super::conclude::{self, REMEMBERED, passed, remember};
+use super::conclude::{self, REMEMBERED, passed, proven_by, remember};
 use super::drift::{drift, heal, keep_proven};
 use super::exchange::{self, Exchange};
 use super::heard::PreflightSeen;
@@ -202,9 +202,16 @@ fn quiet(case: &Case<'_>, wanted: &Wanted) -> Plan {
             applied.revision == wanted.revision && applied.model == model && applied.tree == tree
         });
     let files_only = matches!(case.host.service, Service::None);
-    let proof = if files_only { "files only" } else { "loaded" };
-    let remark = case.record.applied.as_ref().filter(|_| same).and_then(|applied| applied.remark.as_deref());
-    let mut plan = Plan::resting(Phase::Current, remark::with(case, format!("as desired ({proof})"), remark));
+    let proof =
+        case.record.applied.as_ref().filter(|_| same).and_then(|applied| Some((applied, applied.remark.as_ref()?)));
+    let reason = match proof {
+        Some((applied, remark)) if !files_only => remark::with(case, proven_by(&applied.evidence), Some(remark)),
+        Some(_) | None => {
+            let held = if files_only { "files only" } else { "loaded" };
+            remark::with(case, format!("as desired ({held})"), None)
+        }
+    };
+    let mut plan = Plan::resting(Phase::Current, reason);
     if same && !differs {
         // Started by somebody else since: what is loaded is written down while the clocks still tell it.
         let loaded = loaded(case, &model).filter(|_| judge::holds_what_lies(case));
