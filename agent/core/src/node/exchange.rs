@@ -19,6 +19,8 @@ use crate::policy::Mode;
 const ASKS_REMEMBERED: usize = 32;
 /// A node that is called absent draws a new number, but not more often than this.
 const ABSENT_REDRAWS: Duration = Duration::from_secs(60);
+/// By then a coordinator says what an ask waits for, or grants it.
+const ANSWER_EXPECTED: Duration = Duration::from_secs(30);
 /// After the second grant in a row that could not be used, this long nothing is asked; doubled, at most [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -208,10 +210,16 @@ pub(crate) fn ask(case: &Case<'_>, wanted: &Wanted, over: Option<String>, mut re
             Some(Ask { revision: wanted.revision.clone(), number: case.seen.dice.clone() })
         }
     };
+    // What it waits for stands in `turn` beside it, changes as others go on, and is not worth a write of every node.
+    let is_late = record.asked_at.is_none_or(|at| now.duration_since(at).unsigned_abs() >= ANSWER_EXPECTED);
     let waits = match (&record.asked, case.seen.node.ours("turn")) {
-        (None, _) => "asks for a turn again in a moment".to_owned(),
-        (Some(_), Some(turn)) => format!("waits for its turn ({turn})"),
-        (Some(_), None) => "waits for a turn, and no coordinator has answered yet".to_owned(),
+        (None, _) => "asks for a turn again in a moment",
+        (Some(_), None) if is_late => "waits for a turn, and no coordinator has answered yet",
+        (Some(_), None) => {
+            rest.wake = Wake::After(ANSWER_EXPECTED);
+            "waits for its turn"
+        }
+        (Some(_), Some(_)) => "waits for its turn",
     };
     rest.reason = match &record.unused {
         Some(unused) => format!("the last grant was not used, {}; {waits}: {why}", unused.why),
