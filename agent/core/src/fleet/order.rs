@@ -182,7 +182,8 @@ impl<'a> Line<'a> {
     fn beside(&self, candidate: &Candidate<'a>) -> Option<Word> {
         let is_engaged = |busy: &Busy<'_>| busy.role == Role::Server && busy.is_engaged();
         if self.survey.busy.values().any(is_engaged) {
-            return Some(Word::Budget);
+            // The word of all servers behind the first: one that changed with each turn would be written with each turn.
+            return Some(Word::Order);
         }
         let blocks = self.survey.shaky.iter().any(|(node, shaky)| {
             *node != candidate.node
