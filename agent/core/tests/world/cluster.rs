@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent_core::grant::{Ask, Grant};
 use agent_core::node::annotations::{PREFIX, Phase, Told, sentence};
 use agent_core::node::heard::{Heard, Inquiry, LeaseSeen, PreflightSeen, Read, Shown};
-use agent_core::node::observed::{ApiSeen, Renewed};
+use agent_core::node::observed::{ApiSeen, Renewed, Role};
 use agent_core::node::plan::{Desired, Plan, Step};
 use agent_core::node::turn::{Reach, TurnSource};
 
@@ -33,11 +33,17 @@ pub struct Cluster {
     pub ledger: BTreeSet<String>,
     /// Patches of the Node by the agent.
     pub patches: u32,
+    /// All requests of the agent that are no watch, and of the gate no readyz.
+    pub requests: u32,
     /// Asks for which something was begun.
     pub begun: BTreeSet<String>,
     pub(super) heard: Heard,
     pub(super) inquiry: Option<Inquiry>,
     pub(super) renewed: Option<Renewed>,
+    /// The phase that was to be told last, and since when.
+    pub(super) phase: Option<(Phase, Duration)>,
+    /// When a reason was written last.
+    pub(super) reason_at: Option<Duration>,
     epochs: u32,
 }
 
@@ -127,6 +133,14 @@ impl World {
     pub fn inquire(&mut self) {
         let inquiry = self.cluster.inquiry.take();
         let at = self.now;
+        // As the edges ask: two lists of inputs; the Lease; servers by two labels and their addresses.
+        self.cluster.requests += match inquiry {
+            None | Some(Inquiry::Preflight) => 0,
+            Some(Inquiry::Inputs) => 2,
+            Some(Inquiry::Turn { .. }) if self.role == Role::Server => 4,
+            Some(Inquiry::Turn { .. }) => 1,
+            Some(Inquiry::Gate) => 3,
+        };
         let away = || "the API server does not answer in time".to_owned();
         let Cluster { heard, lease, lease_fails, fresh, refused, blocked, preflights, away: is_away, .. } =
             &mut self.cluster;
@@ -186,8 +200,19 @@ impl World {
             wanted: plan.wanted.clone(),
             answered: plan.answered.clone(),
         };
-        self.cluster.patches += 1;
-        for (name, value) in told.annotations() {
+        let phase = self.cluster.phase.filter(|(phase, _)| *phase == told.phase).unwrap_or((told.phase, self.now));
+        self.cluster.phase = Some(phase);
+        let since_reason = self.cluster.reason_at.map_or(Duration::MAX, |at| self.now.saturating_sub(at));
+        let told = told.paced(&self.node, self.now.saturating_sub(phase.1), since_reason);
+        let annotations = told.annotations();
+        if annotations.iter().any(|(name, value)| self.node.annotations.get(name) != value.as_ref()) {
+            self.cluster.patches += 1;
+            self.cluster.requests += 1 + u32::from(self.is_event(&told));
+        }
+        if self.says("reason") != Some(&told.reason) {
+            self.cluster.reason_at = Some(self.now);
+        }
+        for (name, value) in annotations {
             match value {
                 Some(value) => drop(self.node.annotations.insert(name, value)),
                 None => drop(self.node.annotations.remove(&name)),
@@ -197,6 +222,19 @@ impl World {
         if !shown.as_ref().is_some_and(|shown| shown.phase == told.phase && shown.answered == told.answered) {
             *shown = Some(Shown { phase: told.phase, answered: told.answered, at: self.now });
         }
+    }
+
+    /// An Event is written when a turn begins and when it ends.
+    fn is_event(&self, told: &Told) -> bool {
+        let was = self.says("phase");
+        let is_told = match told.phase {
+            Phase::Proving => false,
+            Phase::Pending => matches!(was, Some("Applying" | "Proving")),
+            Phase::Applying | Phase::Current | Phase::RolledBack | Phase::Stuck | Phase::Invalid | Phase::Paused => {
+                true
+            }
+        };
+        is_told && was != Some(told.phase.as_str())
     }
 
     /// What must be true of the cluster the moment before a step is done.
@@ -218,7 +256,7 @@ impl World {
         let lease = self.cluster.heard.lease.as_ref().expect("a Lease that was read");
         assert!(self.now - lease.at <= Duration::from_secs(30), "read lately: {story}");
         assert!(lease.answer.as_ref().is_ok_and(|lease| !lease.holder.is_empty()), "held by somebody: {story}");
-        if self.role == agent_core::node::observed::Role::Server {
+        if self.role == Role::Server {
             let gate = self.cluster.heard.gate.as_ref().expect("a gate that was asked");
             assert!(gate.answer.is_ok() && self.now - gate.at <= Duration::from_secs(5), "{gate:?}: {story}");
         }

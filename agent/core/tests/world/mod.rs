@@ -401,6 +401,7 @@ impl World {
         self.cluster.heard = Heard::default();
         self.cluster.inquiry = None;
         self.cluster.renewed = None;
+        (self.cluster.phase, self.cluster.reason_at) = (None, None);
     }
 
     fn has_process(&self) -> bool {

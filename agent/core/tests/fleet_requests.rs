@@ -1,0 +1,232 @@
+//! What a rollout costs the API server, by node: whole nodes that pass by the real `plan`, turns by the real `next_turns`.
+//!
+//! Counted are the requests of the agent and of the coordinator for one node, less watches, readyz of the gate and
+//! conflicts, of which there are none here. `FLEET_REQUESTS_NODES=500` counts another fleet, best in an optimized build.
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use agent_core::fleet::{
+    Change, Fleet, GateAnswer, LeaseKept, Ledger, NodeRaw, NodeSeen, NodeWrite, Waits, lease, next_turns,
+};
+use agent_core::node::annotations::Phase;
+use agent_core::node::observed::Role;
+use agent_core::node::plan::Wake;
+use agent_core::policy::{MaxUnavailable, Policy};
+use agent_core::tree::Tree;
+use jiff::Timestamp;
+use world::{World, model};
+
+const BOUND: u32 = 15;
+const OLD: &str = "000000000001";
+const NEW: &str = "000000000002";
+const SERVERS: usize = 3;
+const TICK: Duration = Duration::from_millis(500);
+/// So many Nodes are written before it is decided anew: for about a second, eight at a time.
+const BREATH: usize = 400;
+
+#[test]
+fn a_rollout_costs_a_node_no_more_requests_in_a_large_fleet_than_in_a_small_one() {
+    #[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
+    let asked = std::env::var("FLEET_REQUESTS_NODES").ok().and_then(|text| text.parse().ok());
+    for (name, max_unavailable) in [("1", MaxUnavailable::Number(1)), ("10%", MaxUnavailable::Percent(10))] {
+        let mut means = Vec::new();
+        for size in asked.map_or(vec![5, 50], |size| vec![size]) {
+            let counts = Rollout::of(size, max_unavailable).run();
+            let most =
+                |wanted: Role| counts.values().filter(|(role, _)| *role == wanted).map(|(_, count)| *count).max();
+            let (servers, workers) = (most(Role::Server).unwrap(), most(Role::Agent).unwrap());
+            let mean = f64::from(counts.values().map(|(_, count)| *count).sum::<u32>()) / size as f64;
+            eprintln!(
+                "{size} nodes, maxUnavailable {name}: mean {mean:.1}, worker at most {workers}, server at most {servers}"
+            );
+            assert!(servers.max(workers) <= BOUND, "{size} nodes, maxUnavailable {name}: {counts:?}");
+            means.push(mean);
+        }
+        assert!(means.is_sorted_by(|fewer, more| fewer >= more), "{means:?}");
+    }
+}
+
+struct Rollout {
+    worlds: BTreeMap<String, World>,
+    fleet: Fleet,
+    policy: Policy,
+    now: Duration,
+    /// Nodes that something happened to, or that are in the middle of something.
+    awake: BTreeSet<String>,
+    /// Requests of the coordinator for a node.
+    requests: BTreeMap<String, u32>,
+    is_dirty: bool,
+    decide_at: Option<Duration>,
+}
+
+impl Rollout {
+    /// A fleet at rest on the old revision.
+    fn of(count: usize, max_unavailable: MaxUnavailable) -> Self {
+        let mut worlds: BTreeMap<String, World> = (0..count)
+            .map(|number| {
+                let mut world = World::running(Tree::default());
+                // As on the test bed: long enough on a server that its proof is told of before its end.
+                (world.role, world.start_takes) = match number {
+                    0..SERVERS => (Role::Server, Duration::from_secs(12)),
+                    _ => (Role::Agent, Duration::from_secs(4)),
+                };
+                world.joins();
+                world.wants(OLD, &model("docker.io", "one"));
+                world.settle_in_cluster(Duration::from_secs(3600));
+                world.coordinates();
+                (format!("node-{number:05}"), world)
+            })
+            .collect();
+        let now = worlds.values().map(|world| world.now).max().unwrap() + Duration::from_secs(60);
+        for world in worlds.values_mut() {
+            world.now = now;
+            world.pass(None);
+            assert_eq!(world.says("revision"), Some(OLD));
+            world.cluster.requests = 0;
+        }
+        let epoch: agent_core::grant::Epoch =
+            worlds["node-00000"].cluster.lease.epoch.clone().unwrap().parse().unwrap();
+        let mut fleet = Fleet {
+            nodes: worlds.iter().map(|(name, world)| (name.clone(), seen(name, world))).collect(),
+            holding: Some(lease::Holding { uid: "lease".into(), epoch: epoch.clone(), renewed: now }),
+            kept: LeaseKept::default(),
+            retry: None,
+            ledger: Ledger::default(),
+            gate: None,
+            policy_refused: None,
+            wall: Timestamp::UNIX_EPOCH,
+            waits: Waits::default(),
+        };
+        fleet.ledger.acquired(epoch, &fleet.nodes, &[], now - Duration::from_secs(60));
+        Self {
+            worlds,
+            fleet,
+            policy: Policy { max_unavailable, ..Policy::default() },
+            now,
+            awake: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            is_dirty: false,
+            decide_at: None,
+        }
+    }
+
+    /// The inputs change, and all nodes prove them. Gives each node's role and requests.
+    fn run(mut self) -> BTreeMap<String, (Role, u32)> {
+        let edited = self.now;
+        let names: Vec<String> = self.worlds.keys().cloned().collect();
+        let limit = self.now + Duration::from_secs(60 * names.len() as u64 + 600);
+        while !self.is_done() {
+            assert!(self.now < limit, "it does not end: {}", self.fleet.kept.rollout);
+            self.now += TICK;
+            // Not all agents see the edit in the same moment.
+            for (number, name) in names.iter().enumerate().filter(|_| self.now < edited + 5 * TICK) {
+                if self.now == edited + TICK * (1 + number as u32 % 4) {
+                    self.worlds.get_mut(name).unwrap().wants(NEW, &model("docker.io", "two"));
+                    self.awake.insert(name.clone());
+                }
+            }
+            for name in std::mem::take(&mut self.awake) {
+                self.agent(&name);
+            }
+            self.coordinator();
+        }
+        let requests = self.requests;
+        let count = |name: &str, world: &World| world.cluster.requests + requests.get(name).copied().unwrap_or(0);
+        self.worlds.iter().map(|(name, world)| (name.clone(), (world.role, count(name, world)))).collect()
+    }
+
+    fn is_done(&self) -> bool {
+        let is_proven = |world: &World| (world.says("revision"), world.says("phase")) == (Some(NEW), Some("Current"));
+        self.awake.is_empty() && !self.is_dirty && self.worlds.values().all(is_proven)
+    }
+
+    /// Passes until there is nothing to do at once. Its timer is left out while it only waits: such a pass tells nothing new.
+    fn agent(&mut self, name: &str) {
+        let world = self.worlds.get_mut(name).unwrap();
+        if world.record.as_ref().is_some_and(|record| record.intent.is_some()) {
+            world.pass_time(TICK);
+        }
+        world.now = self.now;
+        let mut passes = 0;
+        let plan = loop {
+            let plan = world.pass(None);
+            passes += 1;
+            assert!(passes < 50, "a loop without time: {}", world.told());
+            if plan.wake != Wake::Now {
+                break plan;
+            }
+        };
+        let is_open = world.record.as_ref().is_some_and(|record| record.intent.is_some());
+        if is_open || matches!(plan.phase, Phase::Applying | Phase::Proving) {
+            self.awake.insert(name.to_owned());
+        }
+        let seen = seen(name, world);
+        if self.fleet.nodes.insert(name.to_owned(), seen.clone()) != Some(seen) {
+            self.is_dirty = true;
+        }
+    }
+
+    fn coordinator(&mut self) {
+        if !self.is_dirty && self.decide_at.is_none_or(|at| self.now < at) {
+            return;
+        }
+        self.is_dirty = false;
+        if let Some(holding) = &mut self.fleet.holding {
+            holding.renewed = self.now;
+        }
+        self.fleet.ledger.observe(&self.fleet.nodes, self.now);
+        let mut turns = next_turns(&self.fleet, &self.policy, self.now);
+        if let Some(ask) = turns.gate.take() {
+            // The addresses of the API servers: their readyz does not count.
+            *self.requests.entry(ask.node.clone()).or_default() += 1;
+            self.fleet.gate = Some(GateAnswer { target: ask.node, asked_at: self.now, refusal: None });
+            turns = next_turns(&self.fleet, &self.policy, self.now);
+        }
+        assert_eq!(turns.revoke, None, "nothing goes wrong here");
+        self.fleet.kept = turns.lease;
+        self.decide_at = turns.wake.map(|wake| self.now + wake);
+        self.is_dirty = turns.writes.len() > BREATH;
+        for write in turns.writes.into_iter().take(BREATH) {
+            self.write(write);
+        }
+    }
+
+    fn write(&mut self, write: NodeWrite) {
+        let NodeWrite { node, uid: _, grant, turn } = write;
+        *self.requests.entry(node.clone()).or_default() += 1;
+        let world = self.worlds.get_mut(&node).unwrap();
+        match turn {
+            Change::Keep => {}
+            Change::Remove => world.annotate("turn", None),
+            Change::Set(word) => world.annotate("turn", Some(word.as_str())),
+        }
+        match grant {
+            Change::Keep => {}
+            Change::Remove => world.annotate("grant", None),
+            Change::Set(grant) => {
+                self.fleet.ledger.granted(&node, &grant.ask, self.now);
+                world.annotate("grant", Some(&grant.to_string()));
+            }
+        }
+        let seen = seen(&node, world);
+        self.fleet.nodes.insert(node.clone(), seen);
+        self.awake.insert(node);
+    }
+}
+
+/// As the coordinator sees it.
+fn seen(name: &str, world: &World) -> NodeSeen {
+    let label = ("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
+    NodeSeen::read(NodeRaw {
+        uid: name,
+        labels: &BTreeMap::from_iter((world.role == Role::Server).then_some(label)),
+        annotations: &world.node.annotations,
+        is_ready: true,
+        is_cordoned: false,
+        has_agent: true,
+    })
+}
