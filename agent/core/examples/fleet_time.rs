@@ -1,6 +1,7 @@
 //! How long a decision takes: `cargo run --release -p agent-core --example fleet_time -- 5000`.
 //!
-//! A rollout over so many nodes, one answer at a time; prints the shortest, the mean and the longest of taking up a change and deciding.
+//! Takes up what a watch showed and decides, as the coordinator does after every change; many times in each of the states
+//! that a fleet is in. A line a state: the decisions, and the shortest, the middle and the longest in milliseconds.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -9,57 +10,85 @@
 
 use std::time::{Duration, Instant};
 
-use agent_core::fleet::{Change, Fleet, GateAnswer, LeaseKept, Ledger, NodeSeen, Said, Waits, lease, next_turns};
-use agent_core::grant::Ask;
+use agent_core::fleet::{
+    Change, Fleet, GateAnswer, LeaseKept, Ledger, NodeSeen, Said, Turns, Waits, Word, lease, next_turns,
+};
+use agent_core::grant::{Ask, Epoch};
 use agent_core::node::annotations::Phase;
 use agent_core::node::observed::Role;
 use agent_core::policy::{MaxUnavailable, Policy};
 use jiff::Timestamp;
 
-const REVISION: &str = "0123456789ab";
+const OLD: &str = "ba9876543210";
+const NEW: &str = "0123456789ab";
+const DECISIONS: usize = 200;
 
-fn node(number: usize) -> (String, NodeSeen) {
-    let ask = Ask { revision: REVISION.into(), number: format!("{number:08x}") };
-    let seen = NodeSeen {
-        uid: format!("00000000-0000-0000-0000-{number:012}"),
-        role: if number < 5 { Role::Server } else { Role::Agent },
+fn main() {
+    let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(5_000);
+    let tenth = MaxUnavailable::Percent(10);
+    measure("steady", |_| proven(NEW), count, MaxUnavailable::Number(1));
+    measure(
+        "all pending, nobody was told yet",
+        |number| pending(number, Said::Nothing),
+        count,
+        MaxUnavailable::Number(1),
+    );
+    measure("rollout half done", half_done(count), count, MaxUnavailable::Number(1));
+    measure("rollout half done, a tenth at once", half_done(count), count, tenth);
+}
+
+fn half_done(count: usize) -> impl Fn(usize) -> NodeSeen {
+    move |number| if number < count / 2 { proven(NEW) } else { pending(number, Said::Is(Word::Budget)) }
+}
+
+fn proven(revision: &str) -> NodeSeen {
+    NodeSeen {
+        uid: String::new(),
+        role: Role::Agent,
         is_ready: true,
         is_cordoned: false,
         is_excluded: false,
         is_paused: false,
         has_agent: true,
         retry: None,
-        phase: Said::Is(Phase::Pending),
-        revision: Said::Is("ba9876543210".into()),
+        phase: Said::Is(Phase::Current),
+        revision: Said::Is(revision.into()),
         failed: Said::Nothing,
-        wanted: Said::Is(ask),
-        answered: Said::Nothing,
+        wanted: Said::Nothing,
+        answered: Said::Is("00c0ffee".into()),
         grant: Said::Nothing,
         turn: Said::Nothing,
-    };
-    (format!("node-{number:05}.example.com"), seen)
-}
-
-fn main() {
-    let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(5_000);
-    for (name, budget) in [("1", MaxUnavailable::Number(1)), ("10%", MaxUnavailable::Percent(10))] {
-        let policy = Policy { max_unavailable: budget, ..Policy::default() };
-        let times = roll_out(count, &policy);
-        let longest = times.iter().max().copied().unwrap_or_default();
-        let mean = times.iter().sum::<Duration>() / u32::try_from(times.len().max(1)).unwrap_or(u32::MAX);
-        let shortest = times.iter().min().copied().unwrap_or_default();
-        let number = times.len();
-        println!(
-            "{count} nodes, maxUnavailable {name}: {number} decisions, shortest {shortest:?}, mean {mean:?}, longest {longest:?}"
-        );
     }
 }
 
-fn roll_out(count: usize, policy: &Policy) -> Vec<Duration> {
+fn pending(number: usize, turn: Said<Word>) -> NodeSeen {
+    let ask = Ask { revision: NEW.into(), number: format!("{number:08x}") };
+    NodeSeen { phase: Said::Is(Phase::Pending), wanted: Said::Is(ask), turn, ..proven(OLD) }
+}
+
+fn measure(state: &str, node: impl Fn(usize) -> NodeSeen, count: usize, max_unavailable: MaxUnavailable) {
+    let policy = Policy { max_unavailable, ..Policy::default() };
+    let mut times = decide(node, count, &policy);
+    times.sort();
+    let at = |index: usize| times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1000.0);
+    let (min, median, max) = (at(0), at(times.len() / 2), at(times.len().saturating_sub(1)));
+    println!(
+        "{count} nodes, {state}: {} decisions, min {min:.2} ms, median {median:.2} ms, max {max:.2} ms",
+        times.len()
+    );
+}
+
+fn decide(node: impl Fn(usize) -> NodeSeen, count: usize, policy: &Policy) -> Vec<Duration> {
     let mut now = Duration::from_secs(1_000);
-    let epoch: agent_core::grant::Epoch = "0123456789abcdef".parse().expect("an epoch");
+    let epoch: Epoch = "0123456789abcdef".parse().expect("an epoch");
+    let nodes = (0..count).map(|number| {
+        let uid = format!("00000000-0000-0000-0000-{number:012}");
+        // The servers are the last by name.
+        let role = if number + 5 >= count { Role::Server } else { Role::Agent };
+        (format!("node-{number:05}.example.com"), NodeSeen { uid, role, ..node(number) })
+    });
     let mut fleet = Fleet {
-        nodes: (0..count).map(node).collect(),
+        nodes: nodes.collect(),
         holding: Some(lease::Holding { uid: "lease".into(), epoch: epoch.clone(), renewed: now }),
         kept: LeaseKept::default(),
         retry: None,
@@ -70,40 +99,47 @@ fn roll_out(count: usize, policy: &Policy) -> Vec<Duration> {
         waits: Waits::default(),
     };
     fleet.ledger.acquired(epoch, &fleet.nodes, &[], now);
+    // Past what is waited after taking over.
     now += Duration::from_secs(60);
+    let names: Vec<String> = fleet.nodes.keys().cloned().collect();
     let mut times = Vec::new();
-    // Enough to see every stage, and the first hundred of the workers.
-    for _ in 0..150 {
+    while times.len() < DECISIONS {
         now += Duration::from_secs(6);
         if let Some(holding) = &mut fleet.holding {
             holding.renewed = now;
+        }
+        // Something changed, else nothing would be decided.
+        if let Some(seen) = names.get(times.len()).and_then(|name| fleet.nodes.get_mut(name)) {
+            seen.is_cordoned = !seen.is_cordoned;
         }
         let began = Instant::now();
         fleet.ledger.observe(&fleet.nodes, now);
         let turns = next_turns(&fleet, policy, now);
         times.push(began.elapsed());
-        fleet.gate = turns.gate.map(|ask| GateAnswer {
-            target: ask.node,
-            asked_at: now + Duration::from_secs(6),
-            refusal: None,
-        });
-        fleet.kept = turns.lease;
-        for write in turns.writes {
-            let Some(seen) = fleet.nodes.get_mut(&write.node) else { continue };
-            match write.turn {
-                Change::Keep => {}
-                Change::Remove => seen.turn = Said::Nothing,
-                Change::Set(word) => seen.turn = Said::Is(word),
-            }
-            if let Change::Set(grant) = write.grant {
-                fleet.ledger.granted(&write.node, &grant.ask, now);
-                seen.phase = Said::Is(Phase::Current);
-                seen.revision = Said::Is(REVISION.into());
-                seen.answered = Said::Is(grant.ask.number.clone());
-                seen.wanted = Said::Nothing;
-                seen.grant = Said::Is(grant);
-            }
-        }
+        follow(&mut fleet, turns, now);
     }
     times
+}
+
+/// Whoever gets a turn has used it before the next decision; words are written a handful at a time.
+fn follow(fleet: &mut Fleet, turns: Turns, now: Duration) {
+    fleet.gate =
+        turns.gate.map(|ask| GateAnswer { target: ask.node, asked_at: now + Duration::from_secs(6), refusal: None });
+    fleet.kept = turns.lease;
+    for write in turns.writes.into_iter().take(8) {
+        let Some(seen) = fleet.nodes.get_mut(&write.node) else { continue };
+        match write.turn {
+            Change::Keep => {}
+            Change::Remove => seen.turn = Said::Nothing,
+            Change::Set(word) => seen.turn = Said::Is(word),
+        }
+        if let Change::Set(grant) = write.grant {
+            fleet.ledger.granted(&write.node, &grant.ask, now);
+            seen.phase = Said::Is(Phase::Current);
+            seen.revision = Said::Is(NEW.into());
+            seen.answered = Said::Is(grant.ask.number.clone());
+            seen.wanted = Said::Nothing;
+            seen.grant = Said::Is(grant);
+        }
+    }
 }
