@@ -62,6 +62,8 @@ pub(crate) struct Fake(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     version: u64,
+    /// A watch from an earlier version is too old.
+    oldest: u64,
     objects: BTreeMap<String, Value>,
     /// (version, path, type, object)
     history: Vec<(u64, String, &'static str, Value)>,
@@ -189,6 +191,9 @@ impl Fake {
                 watch.send("ERROR", &status(code));
             }
         }
+        if error.is_some() {
+            state.oldest = state.version;
+        }
     }
 
     pub(crate) fn open_watches(&self) -> usize {
@@ -286,6 +291,13 @@ impl Fake {
         match param("resourceVersion").filter(|version| !version.is_empty()) {
             Some(version) => {
                 let version: u64 = version.parse().unwrap();
+                if version < state.oldest {
+                    open.send("ERROR", &status(410));
+                    drop(open);
+                    return Response::new(BodyExt::boxed_unsync(StreamBody::new(
+                        receiver.map(|bytes| Ok(Frame::data(bytes))),
+                    )));
+                }
                 for (at, path, kind, object) in &state.history {
                     if *at > version && open.wants(path) {
                         open.send(kind, object);

@@ -90,17 +90,41 @@ where
         let trouble = match found {
             Ok(object) => {
                 let version = object.as_ref().and_then(|object| object.meta().resource_version.clone());
+                let read = number(version.as_deref());
                 seen(object.map_or(Sight::Absent, Sight::Seen));
-                let mut on = |change| match change {
-                    Event::Set(object) => seen(Sight::Seen(object)),
-                    Event::Unset(_) => seen(Sight::Absent),
+                let mut has_news = false;
+                let mut on = |change| {
+                    has_news = true;
+                    match change {
+                        Event::Set(object) => seen(Sight::Seen(object)),
+                        Event::Unset(_) => seen(Sight::Absent),
+                    }
                 };
-                stream(&api, &params, version, &mut backoff, &mut on).await
+                let broke = stream(&api, &params, version, SILENCE, &mut backoff, &mut on).await;
+                if broke == Trouble::Gone && read.is_some() && !has_news {
+                    // An object's version is as old as its last change, and the server may not remember it: since its
+                    // own start, or since etcd was compacted. Without a version the watch begins with the present state,
+                    // of which a lagging server's may be older than what was read.
+                    let mut on = |change: Event<K>| match change {
+                        Event::Set(object) if number(object.meta().resource_version.as_deref()) < read => {}
+                        Event::Set(object) => seen(Sight::Seen(object)),
+                        Event::Unset(_) => seen(Sight::Absent),
+                    };
+                    // What does not begin so was deleted since.
+                    stream(&api, &params, None, CALL_LIMIT, &mut backoff, &mut on).await
+                } else {
+                    broke
+                }
             }
             Err(trouble) => trouble,
         };
         pause(watch, &*tally, &trouble, &mut backoff, || seen(Sight::Trouble(trouble.clone()))).await;
     }
+}
+
+/// A version as a number, to tell the older of two sights of one object; none is older than any.
+fn number(version: Option<&str>) -> Option<u64> {
+    version?.parse().ok()
 }
 
 /// Tells `on` every change of a collection, in order, starting with all of it.
@@ -132,7 +156,7 @@ where
                     Event::Set(object) => on(Change::Set(strip(object))),
                     Event::Unset(object) => on(Change::Unset(strip(object))),
                 };
-                stream(&api, &params, version, &mut backoff, &mut on).await
+                stream(&api, &params, version, SILENCE, &mut backoff, &mut on).await
             }
             Err(trouble) => trouble,
         };
@@ -175,17 +199,19 @@ enum Event<K> {
     Unset(K),
 }
 
-/// Watches from a version on, over the server's regular ends, until something breaks.
+/// Watches from a version on, over the server's regular ends, until something breaks. The first event comes in `first`.
 async fn stream<K>(
     api: &Api<K>,
     params: &WatchParams,
     mut version: Option<String>,
+    first: Duration,
     backoff: &mut Backoff,
     on: &mut impl FnMut(Event<K>),
 ) -> Trouble
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
+    let mut silence = first;
     loop {
         let opened = tokio::time::Instant::now();
         // Without a version the server starts with the present state: for an object that does not exist yet.
@@ -196,12 +222,13 @@ where
             Err(_) => return Trouble::TimedOut,
         };
         loop {
-            let event = match tokio::time::timeout(SILENCE, events.next()).await {
+            let event = match tokio::time::timeout(silence, events.next()).await {
                 Err(_) => return Trouble::TimedOut,
                 Ok(None) => break,
                 Ok(Some(Err(error))) => return Trouble::from(&error),
                 Ok(Some(Ok(event))) => event,
             };
+            silence = SILENCE;
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     backoff.reset();

@@ -425,6 +425,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_node_that_nobody_changed_for_long_is_watched_all_the_same() {
+        let (fake, counts, cluster) = given();
+        fake.put(NODE, node(&json!({"k": "1"})));
+        let (sender, view) = watch::channel(NodeView::Waiting(String::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(watch_node(cluster, "n1".into(), sender));
+        until(|| fake.open_watches() == 1).await;
+        // The server starts anew: of what was before its present version it knows the objects, and no changes.
+        fake.put("/api/v1/nodes/n2", node(&json!({})));
+        fake.end_watches(Some(410));
+        until(|| fake.open_watches() == 1).await;
+        let reads = counts.of("get ok");
+        tokio::time::sleep(Duration::from_secs(250)).await;
+        assert_eq!((counts.of("get ok"), fake.open_watches()), (reads, 1), "no poll in the place of a watch");
+        let has = |value: &str| match &*view.borrow() {
+            NodeView::Seen(node) => node.seen.annotations.get("k").map(String::as_str) == Some(value),
+            NodeView::Waiting(_) | NodeView::Absent => false,
+        };
+        fake.put(NODE, node(&json!({"k": "2"})));
+        until(|| has("2")).await;
+        // Deleted between the read and the watch that begins with the present state.
+        fake.put("/api/v1/nodes/n2", node(&json!({})));
+        fake.next("GET /api/v1/nodes/n1", Answer::Text(fake.object(NODE).to_string()));
+        fake.end_watches(Some(410));
+        fake.delete(NODE);
+        until(|| *view.borrow() == NodeView::Absent).await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_renewal_is_counted_once_and_the_first_sight_is_none() {
         let (fake, counts, cluster) = given();
         let lease = |second: u32| json!({"spec": {"renewTime": format!("2026-01-01T00:00:{second:02}.000000Z")}});
