@@ -302,12 +302,14 @@ impl Memory {
     }
 
     /// What the Node shows of its turn, unless it is old: what it has answered last can only be followed by an ask that was
-    /// drawn or granted since.
+    /// drawn or granted since. A Node that was made again is seen bare first: its agent then writes all that its journal
+    /// knows, an open turn included, and nothing older than bare can be seen of it.
     fn progress(&mut self, seen: &NodeSeen, now: Duration) {
         let answered = seen.answered.value();
         let is_same = self.latest.as_ref().is_none_or(|latest| latest.as_ref() == answered);
+        let is_first = self.latest == Some(None);
         if !is_same {
-            if !answered.is_some_and(|answered| self.next.contains(answered)) {
+            if !answered.is_some_and(|answered| is_first || self.next.contains(answered)) {
                 return;
             }
             self.next.clear();

@@ -196,3 +196,28 @@ fn a_node_is_read_strictly_and_garbage_is_named() {
     assert_eq!(seen.wanted.value(), seen.grant.value().map(|grant| &grant.ask));
     assert_eq!((seen.turn, seen.retry.as_deref()), (Said::Is(Word::ServerGate), Some("t")));
 }
+
+#[test]
+fn a_node_made_again_in_its_turn_that_was_seen_bare_first_is_at_work() {
+    // kubelet registers the Node before the agent writes it: a first sight without a word, then all that the journal knows.
+    for is_other_leader in [false, true] {
+        let mut world = World::asking(&["w1", "w2"]);
+        assert_eq!(world.decide(), ["w1"]);
+        world.begin("w1");
+        let working = world.fleet.nodes["w1"].clone();
+        *world.seen("w1") = NodeSeen { uid: "new".into(), phase: Said::Nothing, ..node(Role::Agent) };
+        if is_other_leader {
+            world.fleet.ledger = Ledger::default();
+            world.take(&[]);
+        }
+        world.pass(1);
+        assert_eq!(world.decide(), [""; 0], "its agent has said nothing yet");
+        *world.seen("w1") = NodeSeen { uid: "new".into(), grant: Said::Nothing, ..working };
+        world.pass(100);
+        assert_eq!(world.decide(), [""; 0], "it says that it is at work");
+        world.seen("w1").phase = Said::Is(Phase::Current);
+        world.seen("w1").revision = Said::Is(R1.into());
+        world.pass(1);
+        assert_eq!(world.decide(), ["w2"]);
+    }
+}
