@@ -181,6 +181,8 @@ data:
   policy.yaml: |
     version: 1
     deadline: $deadline
+    # No registry answers under this name, and nobody is to be waited for: what is shown is what becomes of the node.
+    preflight: {credential: off, tls: off, name: off, route: off, realm: off, api: off}
   registries.yaml: |
     mirrors:
       $2:
