@@ -196,3 +196,33 @@ async fn no_pass_waits_for_a_probe_and_a_turn_ends_it() {
     bed.until(|bed| bed.says("answered").as_ref() == Some(&grant.ask.number)).await;
     assert!(!bed.looping.probing.is_asking());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_ends_soon_is_said_behind_the_reason_and_measured() {
+    let end = |days: i64| {
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let end = clock().unwrap().wall.as_second() + days * 86_400;
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(end.unsigned_abs());
+        (end, params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem())
+    };
+    for (days, is_said) in [(20, true), (40, false)] {
+        let mut bed = given();
+        let (end, pem) = end(days);
+        let ca = json!({
+            "metadata": {"annotations": {format!("{PREFIX}host"): "first.example"}}, "data": {"ca.crt": pem},
+        });
+        bed.fake.put(&format!("{OURS}/configmaps/ca"), ca);
+        bed.grants().await;
+        bed.until(|bed| bed.says("phase").as_deref() == Some("Current")).await;
+        let said = |bed: &Bed| bed.says("reason").unwrap().contains("; a CA certificate of first.example ends at 20");
+        if is_said {
+            bed.until(said).await;
+        }
+        assert_eq!(said(&bed), is_said, "{:?}", bed.says("reason"));
+        let shown = bed.looping.metrics.encode();
+        let name = "k3s_registry_agent_certificate_first_end_timestamp_seconds ";
+        let value: f64 = shown.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap();
+        assert!((value - end as f64).abs() < 1.0, "{value} {end}");
+    }
+}
