@@ -18,7 +18,8 @@ use agent_core::node::plan::Wake;
 use agent_core::policy::{MaxUnavailable, Policy};
 use agent_core::tree::Tree;
 use jiff::Timestamp;
-use world::{World, model};
+use world::World;
+use world::files::model;
 
 const BOUND: u32 = 15;
 const OLD: &str = "000000000001";

@@ -8,7 +8,8 @@ use agent_core::node::journal::Rung;
 use agent_core::node::plan::Counted::{self, GuardFired, Proven, RolledBack, Turn, Verdict};
 use agent_core::node::plan::{Judged, Step, TurnEnd};
 use agent_core::tree::Tree;
-use world::{REFUSED, World, model};
+use world::files::model;
+use world::{REFUSED, World};
 
 /// Five minutes of passes.
 fn counted(world: &mut World) -> Vec<Counted> {

@@ -9,7 +9,8 @@ use agent_core::node::heard::Inquiry;
 use agent_core::policy::{Enforcement, Mode, Preflight};
 use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
-use world::{World, model, tree};
+use world::World;
+use world::files::{model, tree};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
