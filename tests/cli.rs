@@ -512,6 +512,22 @@ fn a_damaged_record_is_named_with_the_way_out() {
 }
 
 #[test]
+fn another_writer_is_given_way_to_until_somebody_retries() {
+    let bed = migration();
+    bed.apply().says(3, &[]);
+    let ours = bed.text();
+    for _ in 0..3 {
+        bed.earlier("mirrors: {}\n", 0o600);
+        bed.apply().says(3, &["restart    needed, not done"]);
+        assert_eq!(bed.text(), ours);
+    }
+    bed.earlier("mirrors: {}\n", 0o600);
+    bed.apply().says(2, &["phase      Invalid: ", "3 restores within an hour", "apply --retry", "not touched"]);
+    bed.run(&["apply", "--inputs", "inputs", "--root", "node", "--retry"]).says(3, &["written, mode 0600"]);
+    assert_eq!(bed.text(), ours);
+}
+
+#[test]
 fn lint_names_a_certificate_that_ends() {
     let bed = Bed::new();
     bed.input("1.yaml", &config_map("configs: {r.example.com: {tls: {insecure_skip_verify: false}}}"));

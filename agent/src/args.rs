@@ -277,6 +277,9 @@ pub struct ApplyArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened: its own fields are documented")]
     pub node: NodeArgs,
+    /// Try once more what failed here, and write again where another writer was given way to.
+    #[arg(long)]
+    pub retry: bool,
     /// How the result is written.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_core::inputs::NAMESPACE;
-use agent_core::node::annotations::{NodeSeen, Phase};
+use agent_core::node::annotations::{NodeSeen, PREFIX, Phase};
 use agent_core::node::observed::Unsupported;
 use agent_core::node::plan::{Desired, Plan, Wake};
 use agent_core::node::turn::TurnSource;
@@ -47,7 +47,12 @@ pub async fn apply(args: &ApplyArgs) -> Result<Answer, SessionError> {
     }
     let Made { policy, prepared, .. } = made;
     let passes = Passes::new(host, key, TurnSource::Local);
-    Ok(run(passes, prepared.desired, policy, said).await)
+    let mut node = NodeSeen::default();
+    if args.retry {
+        // What the annotation of a Node says in a cluster: a token that was never honoured before.
+        node.annotations.insert(format!("{PREFIX}retry"), crate::random::dice());
+    }
+    Ok(run(passes, prepared.desired, policy, node, said).await)
 }
 
 /// Runs `restore`.
@@ -57,7 +62,7 @@ pub async fn restore(args: &RestoreArgs) -> Result<Answer, SessionError> {
     let policy = Policy { mode: Mode::Restore, ..Policy::default() };
     let passes = Passes::new(host, key, TurnSource::Local);
     let said = Said::new("the file from before us".to_owned());
-    Ok(run(passes, Desired::None, policy, said).await)
+    Ok(run(passes, Desired::None, policy, NodeSeen::default(), said).await)
 }
 
 async fn open(node: &NodeArgs) -> Result<(Host, crate::host::journal::Lock), SessionError> {
@@ -68,12 +73,12 @@ async fn open(node: &NodeArgs) -> Result<(Host, crate::host::journal::Lock), Ses
 }
 
 /// Passes until nothing is left to do.
-async fn run(mut passes: Passes, desired: Desired, mut policy: Policy, mut said: Said) -> Answer {
+async fn run(mut passes: Passes, desired: Desired, mut policy: Policy, node: NodeSeen, mut said: Said) -> Answer {
     let mut failed: Option<PassError> = None;
     let mut left = if passes.host().has_service() { ENDING_PASSES } else { ENDING_PASSES_FILES_ONLY };
     loop {
         drop(passes.preflight(&desired, &policy, &NodeSeen::default()).await);
-        let given = Given::alone(desired.clone(), &policy);
+        let given = Given { node: node.clone(), ..Given::alone(desired.clone(), &policy) };
         match passes.pass(given).await {
             Ok(passed) => {
                 let plan = passed.plan;

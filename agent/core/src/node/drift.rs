@@ -10,6 +10,7 @@ use super::journal::Goal;
 use super::judge;
 use super::observed::{Disk, Service};
 use super::plan::{Case, Counted, Depth, Kept, Plan, STEADY, Step, Wake, Wanted};
+use super::turn::TurnSource;
 use crate::policy::Drift;
 use crate::registries::effect::Effect;
 use jiff::Timestamp;
@@ -74,9 +75,12 @@ pub(crate) fn drift(case: &Case<'_>) -> Option<Plan> {
     }
     let now = case.seen.clock.wall;
     if is_fought(case, disk) {
-        let reason = format!(
-            "the file was {who}, after {RESTORES} restores within an hour: stop that writer, then set the retry annotation"
-        );
+        let retry = match case.seen.source {
+            TurnSource::Coordinator => "set the retry annotation",
+            TurnSource::Local => "\"apply --retry\", or wait an hour",
+        };
+        let reason =
+            format!("the file was {who}, after {RESTORES} restores within an hour: stop that writer, then {retry}");
         let mut plan = Plan::resting(Phase::Invalid, reason).of(case.record);
         plan.wake = Wake::After(STEADY);
         return Some(plan);
@@ -111,7 +115,9 @@ pub(crate) fn drift(case: &Case<'_>) -> Option<Plan> {
     let why = format!("the file was {who} and was loaded since");
     let rest = Plan::resting(Phase::Pending, why.clone()).of(case.record);
     let goal = Goal::Drift(applied.revision.clone());
-    Some(turn(case, Request { wanted: &wanted, goal, effect: verdict.effect, why: &why, cures: false }, rest))
+    let effect = verdict.effect;
+    let plan = turn(case, Request { wanted: &wanted, goal, effect, why: &why, cures: false }, rest);
+    Some(plan)
 }
 
 /// Three restores within an hour, and no hour without a foreign write since. Moments that a clock which was set back has
