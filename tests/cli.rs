@@ -518,7 +518,7 @@ fn another_writer_is_given_way_to_until_somebody_retries() {
     let ours = bed.text();
     for _ in 0..3 {
         bed.earlier("mirrors: {}\n", 0o600);
-        bed.apply().says(3, &["restart    needed, not done"]);
+        bed.apply().says(3, &["effect     restart (", "change     + configs.", "restart    needed, not done"]);
         assert_eq!(bed.text(), ours);
     }
     bed.earlier("mirrors: {}\n", 0o600);

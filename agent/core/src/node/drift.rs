@@ -12,6 +12,7 @@ use super::observed::{Disk, Service};
 use super::plan::{Case, Counted, Depth, Kept, Plan, STEADY, Step, Wake, Wanted};
 use super::turn::TurnSource;
 use crate::policy::Drift;
+use crate::registries::changes;
 use crate::registries::effect::Effect;
 use jiff::Timestamp;
 
@@ -116,7 +117,10 @@ pub(crate) fn drift(case: &Case<'_>) -> Option<Plan> {
     let rest = Plan::resting(Phase::Pending, why.clone()).of(case.record);
     let goal = Goal::Drift(applied.revision.clone());
     let effect = verdict.effect;
-    let plan = turn(case, Request { wanted: &wanted, goal, effect, why: &why, cures: false }, rest);
+    let mut plan = turn(case, Request { wanted: &wanted, goal, effect, why: &why, cures: false }, rest);
+    plan.effect = Some(effect);
+    plan.effect_why = verdict.why;
+    plan.changes = changes::changes(&judge::model_of(&disk.tree).unwrap_or_default(), &wanted.registries);
     Some(plan)
 }
 
