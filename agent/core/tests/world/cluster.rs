@@ -224,17 +224,9 @@ impl World {
         }
     }
 
-    /// An Event is written when a turn begins and when it ends.
+    /// An Event is written at each change of phase; Proving goes on with what Applying began.
     fn is_event(&self, told: &Told) -> bool {
-        let was = self.says("phase");
-        let is_told = match told.phase {
-            Phase::Proving => false,
-            Phase::Pending => matches!(was, Some("Applying" | "Proving")),
-            Phase::Applying | Phase::Current | Phase::RolledBack | Phase::Stuck | Phase::Invalid | Phase::Paused => {
-                true
-            }
-        };
-        is_told && was != Some(told.phase.as_str())
+        told.phase != Phase::Proving && self.says("phase") != Some(told.phase.as_str())
     }
 
     /// What must be true of the cluster the moment before a step is done.
