@@ -148,9 +148,10 @@ def agent_rows(args, log):
 def fleet_rows(args, log):
     """The coordinator with many nodes."""
     rows = []
+    build = "release" if args.profile == "--release" else "debug"
     decisions = cargo("run", [args.profile], "--example", "fleet_time", "--", str(FLEET))
     for state, times in re.findall(r"nodes, (.+): \d+ decisions, min .+? ms, median (.+)", decisions):
-        rows.append((f"a decision, {FLEET} nodes, {state}, median", times, "<= 10 ms"))
+        rows.append((f"a decision, {FLEET} nodes, {state}, median ({build})", times, "<= 10 ms"))
     for size in (50, 500, FLEET):
         environment = {**os.environ, "FLEET_REQUESTS_NODES": str(size)}
         counted = cargo("test", OPTIMIZED, "--test", "fleet_requests", "--", "--nocapture", env=environment)
