@@ -17,6 +17,8 @@ use super::World;
 pub struct Cluster {
     /// Nobody answers.
     pub away: bool,
+    /// The Node is not what the plan was made on: nothing is written there.
+    pub overtaken: bool,
     /// The coordinator's Lease.
     pub lease: LeaseSeen,
     /// The Lease cannot be read, although the rest can.
@@ -188,7 +190,7 @@ impl World {
 
     /// Says on the Node what came of a pass.
     pub(super) fn tell(&mut self, plan: &Plan) {
-        if self.source == TurnSource::Local || self.cluster.away {
+        if self.source == TurnSource::Local || self.cluster.away || self.cluster.overtaken {
             return;
         }
         let told = Told {

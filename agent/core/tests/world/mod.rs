@@ -112,7 +112,8 @@ pub struct World {
     held: Option<Turn>,
     pulls: Pulls,
     look: Depth,
-    dice: u32,
+    /// The last number drawn.
+    pub dice: u32,
 }
 
 impl World {
