@@ -17,7 +17,8 @@ use jiff::SignedDuration;
 use super::api::{Api, Wanted};
 use super::dice::Dice;
 use super::machine::{Around, Passed};
-use super::world::{REFUSED, World, model};
+use super::world::files::model;
+use super::world::{REFUSED, World};
 
 /// A phase that lasts less long is not told.
 const SHORT_PROOF: u64 = 10;
