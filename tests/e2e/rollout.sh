@@ -1,0 +1,319 @@
+#!/usr/bin/env bash
+# A whole cluster on the test bed: DaemonSet, coordinator, one ConfigMap, five nodes, one node at a time. Each check starts
+# from a cluster whose nodes are all Current, and leaves it so. With names as arguments only those run.
+#
+#   scripts/testbed.sh up && LONG=1 tests/e2e/rollout.sh
+#
+# Needs the image (scripts/image.sh).
+# Steps are chained with && up to a last || on purpose; scripts are quoted for the node's shell.
+# shellcheck disable=SC2015,SC2016
+set -euo pipefail
+# shellcheck source=tests/e2e/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+workers=(dellmini2 lenovomini)
+read -ra everybody <<<"$nodes"
+
+lease_annotation() { # NAME
+  kubectl -n "$namespace" get lease k3s-registry-agent-coordinator -o json |
+    jq -r --arg name "k3s-registry-agent/$1" '.metadata.annotations[$name] // ""'
+}
+phase_is() { [ "$(annotation "$1" phase)" = "$2" ]; }
+# One line a node: NAME PHASE REVISION.
+told() {
+  kubectl get nodes -o json | jq -r '.items[] | .metadata
+    | [.name, .annotations["k3s-registry-agent/phase"] // "-", .annotations["k3s-registry-agent/revision"] // "-"] | join(" ")'
+}
+# What a node says of itself, for a check that fails.
+reasons() {
+  kubectl get nodes -o json | jq -r '.items[].metadata | .name + ": "
+    + (.annotations | with_entries(select(.key | startswith("k3s-registry-agent/"))) | to_entries
+       | map((.key | sub(".*/"; "")) + "=" + .value) | join(", "))'
+  lease_annotation rollout
+}
+# The revision that every node has proven and that no node is beyond, or nothing.
+common_revision() { told | awk '{print $2, $3}' | sort -u | sed -n '1{$s/^Current //p}'; }
+all_current() { # REVISION THAT IT MUST NOT BE
+  local revision
+  revision=$(common_revision)
+  [ -n "$revision" ] && [ "$revision" != "$1" ]
+}
+some_phase() { told | awk -v phase="$1" '$2 == phase {print $1}' | head -n 1 | grep .; }
+busy() { some_phase Applying || some_phase Proving; }
+quiet() { ! busy; }
+
+# The desired configuration: a mirror of docker.io at MIRROR (changed alone it is a restart all the same, until hosts.toml
+# is applied live), and a password.
+desired() { # MIRROR [PASSWORD] [POLICY LINE...]
+  local mirror=$1 secret=${2:-$canary}
+  shift $(($# > 2 ? 2 : $#))
+  {
+    cat <<YAML
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: registries, namespace: $namespace}
+data:
+  policy.yaml: |
+    version: 1
+    deadline: 20s
+YAML
+    printf '    %s\n' "$@"
+    cat <<YAML
+  registries.yaml: |
+    mirrors:
+      docker.io:
+        endpoint: ["https://$mirror"]
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: mirror
+  namespace: $namespace
+  annotations: {k3s-registry-agent/host: $mirror}
+type: kubernetes.io/basic-auth
+stringData: {username: someone, password: $secret}
+YAML
+  } | kubectl apply -f - >/dev/null
+}
+
+one_at_a_time() { # SINCE (milliseconds)
+  expect "most units down at one time" 1 "$(down_at_once "$1")"
+}
+# How often each node's unit was started since a moment: NODE=COUNT ...
+starts_since() { # SINCE (milliseconds)
+  timeline "$1" | jq -rs '[.[] | select(.state == "started") | .node] | group_by(.) | map("\(.[0])=\(length)") | join(" ")'
+}
+restarted_once_each() { # SINCE
+  expect "starts" "dellmini1=1 dellmini2=1 dellmini3=1 dellmini5=1 lenovomini=1" "$(starts_since "$1")"
+}
+finished() { # REVISION BEFORE, SECONDS: everybody proved another revision
+  within "$2" all_current "$1" || { note "$(reasons)" && return 1; }
+}
+host_file_has() { on "$1" grep -q "$2" $registries; }
+
+# The product as an operator installs it, with shorter waits for those who do not answer.
+install_ours() {
+  install_product && kubectl -n "$namespace" patch deployment coordinator --type=json -p "$shorter" >/dev/null &&
+    within 120 coordinator_holds_the_lease
+}
+shorter='[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--waits=settle=5s,answer=20s"}]'
+coordinator_holds_the_lease() {
+  [ -n "$(kubectl -n "$namespace" get lease k3s-registry-agent-coordinator -o 'jsonpath={.spec.holderIdentity}')" ]
+}
+
+nothing_is_touched_before_there_is_a_configmap() {
+  local since node
+  since=$(now_ms)
+  sleep 5
+  for node in "${everybody[@]}"; do
+    phase_is "$node" Pending && ! on "$node" test -e $registries || { note "$node: $(annotation "$node" reason)" && return 1; }
+  done
+  expect starts "" "$(starts_since "$since")"
+}
+
+one_configmap_rolls_through_five_nodes_one_at_a_time() {
+  local since before node
+  before=$(common_revision) since=$(now_ms)
+  desired one.testbed && finished "$before" 300 && one_at_a_time "$since" && restarted_once_each "$since" || return 1
+  note "five nodes in $(($(now_ms) - since)) ms"
+  for node in "${everybody[@]}"; do
+    host_file_has "$node" one.testbed || { note "$node has another file" && return 1; }
+  done
+  # The canary is a worker.
+  local first
+  first=$(timeline "$since" | jq -rs '.[0].node')
+  has "${workers[*]}" "$first"
+}
+
+a_revision_that_k3s_refuses_stops_at_the_first_node() {
+  local since before node failed=0
+  before=$(common_revision) since=$(now_ms)
+  for node in "${everybody[@]}"; do refuse "$node" refused.testbed; done
+  desired refused.testbed
+  within 120 some_phase RolledBack && within 30 halted || { note "$(reasons)" && return 1; }
+  sleep 10
+  one_at_a_time "$since" || return 1
+  for node in "${everybody[@]}"; do
+    if phase_is "$node" RolledBack; then failed=$((failed + 1)); fi
+    active "$node" && ! host_file_has "$node" refused.testbed || { note "$node was touched" && return 1; }
+    [ -n "$(annotation "$node" reason)" ] || { note "$node gives no reason" && return 1; }
+  done
+  expect "nodes that failed" 1 $failed && has "$(lease_annotation rollout)" halt || return 1
+  for node in "${everybody[@]}"; do refuse_no_more "$node"; done
+  desired two.testbed && finished "$before" 300 && one_at_a_time "$since"
+}
+halted() { [ -n "$(lease_annotation halted)" ]; }
+
+the_agent_killed_while_k3s_is_down_is_no_matter() {
+  local before since node
+  before=$(common_revision) since=$(now_ms)
+  for node in "${everybody[@]}"; do refuse "$node" killed.testbed; done
+  desired killed.testbed
+  within 90 busy || return 1
+  node=$(busy)
+  within 30 inactive "$node" && on "$node" pkill -KILL -f '/k3s-registry-agent agent' || return 1
+  # Nobody restarts it while k3s is down: the guard alone puts the file back.
+  within 90 active "$node" && ! host_file_has "$node" killed.testbed || return 1
+  for node in "${everybody[@]}"; do refuse_no_more "$node"; done
+  desired three.testbed && finished "$before" 300 && one_at_a_time "$since"
+}
+
+a_node_that_lost_power_in_its_turn_comes_back() {
+  local before since node
+  before=$(common_revision) since=$(now_ms)
+  for node in "${workers[@]}"; do "$bed" switch "$node" slow 15; done
+  desired power.testbed && within 90 busy || return 1
+  node=$(busy)
+  within 30 host_file_has "$node" power.testbed && power "$node" off && sleep 5 && power "$node" on || return 1
+  within 120 active "$node" || return 1
+  for node in "${workers[@]}"; do refuse_no_more "$node"; done
+  # Undone and inconclusive: it is asked again after five minutes; an operator need not wait.
+  desired power-again.testbed && finished "$before" 420
+}
+
+coordinators_come_and_go() {
+  local before since
+  before=$(common_revision) since=$(now_ms)
+  kubectl -n "$namespace" scale deployment coordinator --replicas=2 >/dev/null
+  desired four.testbed && within 90 busy || return 1
+  kubectl -n "$namespace" delete pod -l app.kubernetes.io/component=coordinator --grace-period=0 --force >/dev/null 2>&1
+  finished "$before" 400 && one_at_a_time "$since" && restarted_once_each "$since"
+  local result=$?
+  kubectl -n "$namespace" scale deployment coordinator --replicas=1 >/dev/null
+  return $result
+}
+
+a_node_that_is_cut_off_loses_nothing() { # before, during and after its turn
+  local before since node
+  before=$(common_revision) since=$(now_ms)
+  unplug lenovomini
+  desired cut-before.testbed
+  within 200 phase_is dellmini2 Current && sleep 3 || return 1
+  plug lenovomini
+  finished "$before" 300 && one_at_a_time "$since" || return 1
+
+  before=$(common_revision)
+  desired cut-during.testbed && within 90 busy || return 1
+  node=$(busy)
+  unplug "$node" && sleep 15 && plug "$node"
+  within 120 active "$node" || return 1
+  # Whatever was concluded, nobody was halted for it, and a newer edit goes through.
+  expect halted "" "$(lease_annotation halted)" && desired cut-after.testbed && finished "$before" 420
+}
+
+an_absent_supervisor_is_no_proof_against_a_file() {
+  local before node
+  before=$(common_revision)
+  # The worker's own way to its server is cut; its containerd and systemd are not.
+  desired supervisor.testbed && within 90 busy || return 1
+  node=$(busy)
+  [[ " ${workers[*]} " == *" $node "* ]] || { note "the canary is no worker: $node" && return 1; }
+  unplug "$node" && sleep 40
+  # Still not given up for failed: the clock stands still while the supervisor is away.
+  plug "$node" && within 120 active "$node" && expect halted "" "$(lease_annotation halted)" || return 1
+  desired supervisor-back.testbed && finished "$before" 420
+}
+
+a_hand_edit_is_put_right() {
+  local since
+  since=$(now_ms)
+  # Nothing was restarted since: what is loaded is still ours, the file is put back at once.
+  on dellmini2 sh -c "echo '# by hand' >>$registries; sed -i 's/endpoint/endpoints/' $registries"
+  within 60 host_file_has dellmini2 endpoint: && expect starts "" "$(starts_since "$since")" || return 1
+  # A file that k3s cannot read and a restart: healed without a turn.
+  on lenovomini sh -c "printf 'mirrors:\n\t- broken\n' >$registries && systemctl restart --no-block k3s-agent"
+  within 90 active lenovomini && within 60 phase_is lenovomini Current
+}
+
+a_deleted_configmap_holds_everything() {
+  local since before
+  since=$(now_ms) before=$(common_revision)
+  kubectl -n "$namespace" delete configmap registries >/dev/null
+  within 30 phase_is dellmini1 Pending && host_file_has dellmini1 mirrors && expect starts "" "$(starts_since "$since")" || return 1
+  desired back.testbed && finished "$before" 300 && one_at_a_time "$since"
+}
+
+a_secret_rotated_in_the_middle_ends_on_the_last() {
+  local before since node
+  before=$(common_revision) since=$(now_ms)
+  desired rotate.testbed first-password && within 90 busy || return 1
+  desired rotate.testbed second-password && finished "$before" 300 && one_at_a_time "$since" || return 1
+  for node in "${everybody[@]}"; do
+    within 60 host_file_has "$node" second-password || { note "$node has the older password" && return 1; }
+  done
+}
+
+twenty_edits_in_ten_seconds_end_on_the_last() {
+  local before since node edit
+  before=$(common_revision) since=$(now_ms)
+  for edit in $(seq 20); do desired "edit-$edit.testbed" && sleep 0.3; done
+  within 400 everyone_has edit-20.testbed && finished "$before" 60 && one_at_a_time "$since" || return 1
+  note "starts: $(starts_since "$since")"
+}
+everyone_has() {
+  local node
+  for node in "${everybody[@]}"; do host_file_has "$node" "$1" || return 1; done
+}
+
+pause_and_a_newer_edit_wait_for_the_proof() {
+  local before since node
+  before=$(common_revision) since=$(now_ms)
+  desired pause-one.testbed && within 90 busy || return 1
+  node=$(busy)
+  desired pause-two.testbed "$canary" "pause: true" || return 1
+  within 90 quiet && sleep 5 && one_at_a_time "$since" || return 1
+  # The node in its turn ended it; nobody else was begun.
+  expect "nodes started" "$node=1" "$(starts_since "$since")" || return 1
+  desired pause-two.testbed && finished "$before" 300 && one_at_a_time "$since"
+}
+
+an_invalid_configmap_waits_and_harms_nobody() {
+  local since before
+  before=$(common_revision) since=$(now_ms)
+  kubectl -n "$namespace" patch configmap registries --type=merge -p '{"data": {"registries.yaml": "mirors: {}\n"}}' >/dev/null
+  within 30 phase_is dellmini1 Invalid && has "$(annotation dellmini1 reason)" mirrors && expect starts "" "$(starts_since "$since")" || return 1
+  desired valid.testbed && finished "$before" 300
+}
+
+the_image_is_updated_in_the_middle() {
+  local before since
+  before=$(common_revision) since=$(now_ms)
+  desired updated.testbed && within 90 busy || return 1
+  kubectl -n "$namespace" rollout restart daemonset agent >/dev/null
+  finished "$before" 500 && one_at_a_time "$since" && restarted_once_each "$since" && within 300 every_agent_is_ready
+}
+
+no_password_left_the_nodes_files() {
+  local node
+  ! kubectl get nodes,events.events.k8s.io,leases.coordination.k8s.io -A -o yaml | grep -q "$canary" || { note "in the API" && return 1; }
+  for node in "${everybody[@]}"; do no_canary "$node" || return 1; done
+}
+
+# The next script begins with nodes that do not know us.
+leave() {
+  local node
+  for node in "${everybody[@]}"; do refuse_no_more "$node"; done
+  remove_product
+  for node in "${everybody[@]}"; do forget "$node"; done
+}
+
+need_image
+at_end leave
+install_ours || { echo "the product could not be installed" >&2 && exit 1; }
+check nothing_is_touched_before_there_is_a_configmap
+check one_configmap_rolls_through_five_nodes_one_at_a_time
+check a_revision_that_k3s_refuses_stops_at_the_first_node
+check the_agent_killed_while_k3s_is_down_is_no_matter
+check coordinators_come_and_go
+check pause_and_a_newer_edit_wait_for_the_proof
+check_long an_invalid_configmap_waits_and_harms_nobody
+check a_hand_edit_is_put_right
+check a_deleted_configmap_holds_everything
+check_long a_secret_rotated_in_the_middle_ends_on_the_last
+check_long twenty_edits_in_ten_seconds_end_on_the_last
+check_long the_image_is_updated_in_the_middle
+check_long a_node_that_is_cut_off_loses_nothing
+check_long an_absent_supervisor_is_no_proof_against_a_file
+check_long a_node_that_lost_power_in_its_turn_comes_back
+check no_password_left_the_nodes_files
+summary
