@@ -587,7 +587,7 @@ leave() {
   rm -rf "$work"
   remove_product
   no_name_server
-  kubectl delete namespace scenarios honeydue --ignore-not-found --wait=false >/dev/null
+  kubectl delete namespace scenarios honeydue --ignore-not-found --timeout=60s >/dev/null
   for node in $nodes; do
     if on "$node" test -e $registries; then
       forget "$node" && on "$node" systemctl restart --no-block "$(unit "$node")" && sleep 2 && healthy "$node"
