@@ -1,5 +1,5 @@
 //! What one process of the agent heard while it exchanged an ask for a turn, each with the moment it was asked at. Facts
-//! only: what follows from them is decided in [`exchange`](super::exchange). Nothing of it outlives the process.
+//! only: what follows from them is decided in `exchange`. Nothing of it outlives the process.
 
 use std::time::Duration;
 

@@ -134,6 +134,9 @@ impl Life {
             self.happens();
         }
         self.late_writes();
+        if let Some(epoch) = self.api.lease.as_ref().and_then(|lease| lease.record.epoch.value()) {
+            self.promises.epochs.insert(epoch.clone(), self.now);
+        }
         let is_alone = !self.machines.iter().any(|machine| machine.role == Role::Server && machine.up);
         for index in 0..self.machines.len() {
             if let (true, 0, Body::StandIn(agent)) = (is_alone, self.trouble, &mut self.machines[index].body) {
@@ -152,6 +155,8 @@ impl Life {
             let Late { index, version, grant, .. } = self.late.swap_remove(at);
             if self.api.nodes[index].as_ref().is_some_and(|node| node.version == version) {
                 self.tell(format!("a late grant for {} lands", self.api.names[index]));
+                let uid = self.api.seen(index).map(|seen| seen.uid.clone()).unwrap_or_default();
+                self.holds_landed(&uid, &grant);
                 self.api.change(index, |seen| seen.grant = Said::Is(grant));
                 self.machines[index].due = self.now;
             }
@@ -228,6 +233,9 @@ impl Life {
         let versions = api.versions;
         let Did { granted, late, story, has_listed } = one.second(&above, api, dice);
         let process = one.process;
+        if !late.is_empty() && self.dice.one_in(2) {
+            self.comes_at_once(index);
+        }
         self.late.extend(late);
         for line in story {
             self.tell(line);
@@ -237,6 +245,9 @@ impl Life {
             let conflict = if granted.is_certain_conflict { " in vain" } else { "" };
             self.tell(format!("{process} grants {name} {}{conflict}", granted.decision.ask));
             self.holds_granted(granted);
+            if self.machines[granted.index].role == Role::Server && is_rough && self.dice.one_in(6) {
+                self.fails_beside(granted.index);
+            }
         }
         if has_listed {
             self.forget(process);

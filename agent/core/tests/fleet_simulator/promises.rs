@@ -11,6 +11,9 @@ use agent_core::policy::{Mode, Policy};
 
 use super::life::Life;
 
+/// Seconds for which a turn holds after the Lease was read.
+const TURN_HOLDS: u64 = 30;
+
 /// A grant that a coordinator wrote, or tried to.
 pub struct Granted {
     /// Which process.
@@ -83,6 +86,8 @@ pub struct Promises {
     granted: BTreeSet<(u64, String)>,
     landed: BTreeMap<(String, String), Epoch>,
     begun: BTreeSet<String>,
+    /// When the Lease had each epoch last.
+    pub epochs: BTreeMap<Epoch, u64>,
     /// A person let failures pass: from then on only the Lease says what is halted.
     pub is_retried: bool,
 }
@@ -123,6 +128,10 @@ impl Life {
     pub fn holds_begun(&mut self, index: usize, number: &str) {
         let is_new = self.promises.begun.insert(number.to_owned());
         self.hold(is_new, "an ask began two turns");
+        let uid = self.api.seen(index).map(|seen| seen.uid.clone()).unwrap_or_default();
+        let epoch = self.promises.landed.get(&(uid, number.to_owned()));
+        let is_in_force = |epoch| self.promises.epochs.get(epoch).is_some_and(|at| self.now <= at + TURN_HOLDS);
+        self.hold(epoch.is_none_or(is_in_force), "a turn began by a grant of a dead epoch");
         let out: Vec<usize> = (0..self.machines.len())
             .filter(|other| self.machines[*other].is_disturbed() && !self.machines[*other].is_forgotten)
             .collect();

@@ -109,6 +109,27 @@ impl Life {
         self.coordinators[which] = Coordinator::new(which, process, until, &mut self.dice);
     }
 
+    /// Troubles come together: a coordinator dies with its write under way, and somebody else goes ahead under the next. Only
+    /// then does a grant of a dead epoch find another node in its turn.
+    pub fn comes_at_once(&mut self, which: usize) {
+        self.tell(format!("[coordinator {which} dies with a write under way]"));
+        self.restarts_coordinator(which, self.now + 100);
+        if self.machines.len() < 24 {
+            let is_real = matches!(self.machines[0].body, Body::Real(_));
+            self.joins(Role::Agent, is_real, true);
+        }
+    }
+
+    /// Another server loses its power between the coordinator's gate and the agent's.
+    pub fn fails_beside(&mut self, index: usize) {
+        let other = |(at, machine): &(usize, &super::machine::Machine)| *at != index && machine.role == Role::Server;
+        let Some((other, _)) = self.machines.iter().enumerate().find(other) else { return };
+        let until = self.now + 60 + self.dice.below(60);
+        self.tell(format!("[{} loses its power until {until}]", self.api.names[other]));
+        let now = self.now;
+        self.machines[other].loses_power(now, until);
+    }
+
     fn joins_somebody(&mut self) {
         let is_real = matches!(self.machines[0].body, Body::Real(_));
         let is_new = self.dice.one_in(2);

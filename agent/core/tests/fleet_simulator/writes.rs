@@ -78,7 +78,9 @@ impl Coordinator {
         }
         if is_uncertain {
             if let Some(grant) = grant.filter(|_| !dice.one_in(3)) {
-                let at = around.now + dice.below(400);
+                // As late as may be, and often when another epoch has just begun to be used.
+                let late = if dice.one_in(2) { dice.below(400) } else { 115 + dice.below(40) };
+                let at = around.now + late;
                 did.late.push(Late { at, index, version, grant });
             }
             return self.reread(index, api);
