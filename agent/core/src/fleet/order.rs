@@ -45,6 +45,7 @@ pub(crate) fn next_turns(fleet: &Fleet, policy: &Policy, now: Duration) -> Turns
         words: BTreeMap::new(),
         has_server: false,
         servers_wait: false,
+        new_servers_wait: false,
         gate: None,
     };
     line.walk();
@@ -75,6 +76,8 @@ pub(crate) struct Line<'a> {
     has_server: bool,
     /// A server that may have a turn as far as the operator is concerned has none yet: workers come after it.
     servers_wait: bool,
+    /// The same of servers that never proved anything, as at a first installation: new workers come after them.
+    new_servers_wait: bool,
     pub(crate) gate: Option<GateAsk>,
 }
 
@@ -91,8 +94,12 @@ impl<'a> Line<'a> {
         let mut line = candidates(self.fleet, &self.rows, &self.revisions, self.now);
         // Stable: names decide the rest.
         line.sort_by_key(Candidate::key);
-        self.servers_wait = self.survey.busy.values().any(|busy| busy.role == Role::Server && busy.is_engaged())
-            || line.iter().any(|candidate| candidate.is_server() && self.forbidden(candidate).is_none());
+        let engaged = || self.survey.busy.values().filter(|busy| busy.role == Role::Server && busy.is_engaged());
+        let waiting = || line.iter().filter(|candidate| candidate.is_server() && self.forbidden(candidate).is_none());
+        let is_new = |node: &str| self.fleet.nodes.get(node).is_some_and(|seen| seen.revision == Said::Nothing);
+        let servers_wait = engaged().next().is_some() || waiting().next().is_some();
+        let new_servers_wait = engaged().any(|busy| is_new(busy.node)) || waiting().any(|server| is_new(server.node));
+        (self.servers_wait, self.new_servers_wait) = (servers_wait, new_servers_wait);
         for candidate in line {
             let word = match self.place(&candidate) {
                 Place::Turn => {
@@ -163,7 +170,8 @@ impl<'a> Line<'a> {
         match candidate.rank {
             Rank::Stuck | Rank::Failed => return None,
             Rank::New | Rank::Other if !revision.failed_before.is_empty() => return Some(Word::Order),
-            Rank::New => return None,
+            // Ahead of the others, and in the policy's order among themselves.
+            Rank::New => return (!candidate.is_server() && self.new_servers_wait).then_some(Word::Order),
             Rank::Other => {}
         }
         let is_canary_due = match self.policy.order {

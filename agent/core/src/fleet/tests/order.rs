@@ -23,6 +23,29 @@ fn one_worker_then_servers_then_workers() {
 }
 
 #[test]
+fn at_a_first_installation_where_nobody_proved_anything_the_order_is_the_policys() {
+    let five = ["s1", "s2", "s3", "w1", "w2"];
+    let fresh = |world: &mut World| world.fleet.nodes.values_mut().for_each(|seen| seen.revision = Said::Nothing);
+    assert_eq!(rolls_out(&five, fresh), "w1 s1 s2 s3 w2");
+    let servers_first = |world: &mut World| {
+        fresh(world);
+        world.policy.order = Order::ServersFirst;
+    };
+    assert_eq!(rolls_out(&five, servers_first), "s1 s2 s3 w1 w2");
+    // Also while the gate has not answered yet, or says no: a worker does not slip in between.
+    let mut world = World::asking(&five);
+    servers_first(&mut world);
+    assert_eq!(world.decide(), ["s1"]);
+    world.prove("s1");
+    let turns = world.turns();
+    assert_eq!((turns.grants().count(), turns.gate.map(|ask| ask.node)), (0, Some("s2".to_owned())));
+    world.refusal = Some("s1 does not answer".to_owned());
+    assert_eq!(world.decide(), [""; 0]);
+    assert_eq!(world.word("w1"), Some(Word::Order));
+    world.refusal = None;
+}
+
+#[test]
 fn the_budget_is_a_number_or_per_cent_and_never_two_servers() {
     let names = ["s1", "s2", "w1", "w2", "w3", "w4", "w5", "w6"];
     let with = |budget| rolls_out(&names, move |world| world.policy.max_unavailable = budget);
