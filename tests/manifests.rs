@@ -313,7 +313,7 @@ fn one_container_is_privileged_and_cannot_write_its_own_root() {
 fn the_agent_is_bounded_in_memory_and_never_throttled() {
     let resources = &agent_pod()["containers"][0]["resources"];
     assert_eq!(resources["requests"], serde_json::json!({"cpu": "5m", "memory": "16Mi"}));
-    assert_eq!(resources["limits"], serde_json::json!({"memory": "32Mi"}));
+    assert_eq!(resources["limits"], serde_json::json!({"memory": "256Mi"}));
 }
 
 #[test]
