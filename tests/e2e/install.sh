@@ -23,7 +23,7 @@ the_kustomization_runs_an_agent_on_every_node() {
 
 without_a_configmap_nothing_is_touched() {
   sleep 5
-  expect "k3s's files on the nodes" "$files" "$(files_of_k3s)" && expect "units that were restarted" 0 "$(down_at_once "$began")"
+  expect "k3s's files on the nodes" "$files" "$(files_of_k3s)" && expect "units that were restarted" 0 "$(down_at_once "$from")"
 }
 files_of_k3s() {
   local node
@@ -60,7 +60,8 @@ leave() {
 
 need_image
 at_end leave
-began=$(now_ms)
+# Not "began", which is a check's own.
+from=$(now_ms)
 files=$(files_of_k3s)
 check the_kustomization_runs_an_agent_on_every_node
 check without_a_configmap_nothing_is_touched
