@@ -120,7 +120,7 @@ restore_gives_back_what_was_there() {
 
 restore_gives_back_a_file_written_by_hand() {
   local said hand='# by hand
-mirrors: {registry.testbed: {endpoint: ["https://mirror.testbed"]}}'
+mirrors: {docker.io: {endpoint: ["https://by-hand.testbed"]}}'
   forget "$worker" && on "$worker" sh -c "umask 022; cat >$registries" <<<"$hand" && inputs "$worker" docker.io &&
     said=$(apply "$worker") && has "$said" "exit 0" && first_line_differs "$worker" "# by hand" &&
     said=$(on "$worker" sh -c "$program restore --root / 2>&1; echo \"exit \$?\"") && has "$said" "exit 0" &&
