@@ -617,7 +617,7 @@ if wanted B; then
   check B_the_application_s_own_secret_is_the_nodes_credential
   check B_a_mistyped_token_is_refused_on_the_first_node
   check B_a_rotated_token_rolls_through_the_cluster
-  check afterwards_mode_restore_gives_back_what_was_there
+  check_long afterwards_mode_restore_gives_back_what_was_there
 fi
 if wanted A || wanted B; then remove_product; fi
 if wanted hand; then check hand_a_pod_that_writes_a_pod_that_restarts_sleep_look_next; fi

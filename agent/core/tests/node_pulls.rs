@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent_core::node::annotations::Phase;
 use agent_core::node::evidence::Check;
 use agent_core::node::turn::TurnSource;
+use agent_core::policy::Mode;
 use agent_core::registries::model::{Mirror, Registries};
 use agent_core::tree::Tree;
 use world::World;
@@ -47,6 +48,17 @@ fn an_image_that_worked_before_and_not_after_undoes_the_file() {
     assert!(world.pulled.iter().filter(|image| *image == A).count() > 2, "one refusal may be a moment's");
     assert!(!world.story.iter().any(|step| step == "guard"), "the guard was pushed on: {}", world.told());
     world.assert_at_rest();
+}
+
+#[test]
+fn going_back_to_what_was_before_us_demands_no_pull() {
+    let mut world = node(&[A, B]);
+    world.settle(LONG);
+    world.pulled.clear();
+    world.policy.mode = Mode::Restore;
+    world.breaks.insert(A.into());
+    let plan = world.settle(LONG);
+    assert_eq!((plan.phase, plan.revision.as_deref(), world.pulled.len()), (Phase::Current, Some("restore"), 0));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::evidence::{Answer, Check};
 use super::journal::{Intent, Rung};
 use super::observed::Service;
 use super::plan::{Case, Depth, PROVING, Plan, Wake};
+use crate::policy::Mode;
 
 /// An image that could not be pulled is tried again after this, while its proof is awaited.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -104,7 +105,11 @@ pub(crate) fn remarks(case: &Case<'_>, intent: &Intent) -> Vec<String> {
 }
 
 fn images(case: &Case<'_>) -> Vec<String> {
-    let mut images = case.policy.proof.images.clone();
+    // They prove what is desired. What lay there before us need not be able to pull them.
+    let mut images = match case.policy.mode {
+        Mode::Restore => Vec::new(),
+        Mode::Manage | Mode::Report => case.policy.proof.images.clone(),
+    };
     images.sort();
     images.dedup();
     images
