@@ -306,6 +306,7 @@ leave() {
 
 need_image
 at_end leave
+for node in "${everybody[@]}"; do forget "$node"; done
 install_ours || { echo "the product could not be installed" >&2 && exit 1; }
 check nothing_is_touched_before_there_is_a_configmap
 check one_configmap_rolls_through_five_nodes_one_at_a_time
