@@ -10,108 +10,9 @@
 set -euo pipefail
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-
+# shellcheck source=tests/e2e/lib-cluster.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib-cluster.sh"
 workers=(dellmini2 lenovomini)
-read -ra everybody <<<"$nodes"
-
-lease_annotation() { # NAME
-  kubectl -n "$namespace" get lease k3s-registry-agent-coordinator -o json |
-    jq -r --arg name "k3s-registry-agent/$1" '.metadata.annotations[$name] // ""'
-}
-phase_is() { [ "$(annotation "$1" phase)" = "$2" ]; }
-# One line a node: NAME PHASE REVISION.
-told() {
-  kubectl get nodes -o json | jq -r '.items[] | .metadata
-    | [.name, .annotations["k3s-registry-agent/phase"] // "-", .annotations["k3s-registry-agent/revision"] // "-"] | join(" ")'
-}
-# What a node says of itself, for a check that fails.
-reasons() {
-  kubectl get nodes -o json | jq -r '.items[].metadata | .name + ": "
-    + (.annotations | with_entries(select(.key | startswith("k3s-registry-agent/"))) | to_entries
-       | map((.key | sub(".*/"; "")) + "=" + .value) | join(", "))'
-  lease_annotation rollout
-}
-# The revision that every node has proven and that no node is beyond, or nothing.
-common_revision() { told | awk '{print $2, $3}' | sort -u | sed -n '1{$s/^Current //p}'; }
-all_current() { # REVISION THAT IT MUST NOT BE
-  local revision
-  revision=$(common_revision)
-  [ -n "$revision" ] && [ "$revision" != "$1" ]
-}
-some_phase() { told | awk -v phase="$1" '$2 == phase {print $1}' | head -n 1 | grep .; }
-busy() { some_phase Applying || some_phase Proving; }
-quiet() { ! busy; }
-# Waits for a node in its turn, and names it: by the time it is asked again it may be another one.
-catch() {
-  local end=$((SECONDS + 90 * patience))
-  until busy 2>/dev/null; do
-    [ $SECONDS -lt $end ] || return 1
-    sleep 0.3
-  done
-}
-
-# The desired configuration: a mirror of docker.io at MIRROR (changed alone it is a restart all the same, until hosts.toml
-# is applied live), and a password.
-desired() { # MIRROR [PASSWORD] [POLICY LINE...]
-  local mirror=$1 secret=${2:-$canary} text
-  shift $(($# > 2 ? 2 : $#))
-  text=$(
-    cat <<YAML
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: registries, namespace: $namespace}
-data:
-  policy.yaml: |
-    version: 1
-    deadline: 20s
-    preflight: {name: off, credential: off, tls: off, route: off, realm: off, api: off}
-YAML
-    printf '    %s\n' "$@"
-    cat <<YAML
-  registries.yaml: |
-    mirrors:
-      docker.io:
-        endpoint: ["https://$mirror"]
----
-apiVersion: v1
-kind: Secret
-metadata:
-  name: mirror
-  namespace: $namespace
-  annotations: {k3s-registry-agent/host: $mirror}
-type: kubernetes.io/basic-auth
-stringData: {username: someone, password: $secret}
-YAML
-  )
-  # The API server that is asked may be the one that restarts.
-  within 60 applied "$text"
-}
-applied() { kubectl apply -f - <<<"$1"; }
-
-one_at_a_time() { # SINCE (milliseconds)
-  expect "most units down at one time" 1 "$(down_at_once "$1")"
-}
-# How often each node's unit was started since a moment: NODE=COUNT ...
-starts_since() { # SINCE (milliseconds)
-  timeline "$1" | jq -rs '[.[] | select(.state == "started") | .node] | group_by(.) | map("\(.[0])=\(length)") | join(" ")'
-}
-restarted_once_each() { # SINCE
-  expect "starts" "dellmini1=1 dellmini2=1 dellmini3=1 dellmini5=1 lenovomini=1" "$(starts_since "$1")"
-}
-finished() { # REVISION BEFORE, SECONDS: everybody proved another revision
-  within "$2" all_current "$1" || { note "$(reasons)" && return 1; }
-}
-host_file_has() { on "$1" grep -q "$2" $registries; }
-
-# The product as an operator installs it, with shorter waits for those who do not answer.
-install_ours() {
-  install_product && kubectl -n "$namespace" patch deployment coordinator --type=json -p "$shorter" >/dev/null &&
-    within 120 coordinator_holds_the_lease
-}
-shorter='[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--waits=settle=5s,answer=20s"}]'
-coordinator_holds_the_lease() {
-  [ -n "$(kubectl -n "$namespace" get lease k3s-registry-agent-coordinator -o 'jsonpath={.spec.holderIdentity}')" ]
-}
 
 nothing_is_touched_before_there_is_a_configmap() {
   local since node
@@ -198,7 +99,7 @@ a_node_that_is_cut_off_loses_nothing() { # before, during and after its turn
   before=$(common_revision) since=$(now_ms)
   unplug lenovomini
   desired cut-before.testbed
-  within 200 phase_is dellmini2 Current && sleep 3 || return 1
+  within 200 host_file_has dellmini2 cut-before.testbed && within 90 phase_is dellmini2 Current && sleep 3 || return 1
   plug lenovomini
   finished "$before" 300 && one_at_a_time "$since" || return 1
 
@@ -233,6 +134,46 @@ a_hand_edit_is_put_right() {
   within 90 active lenovomini && within 60 phase_is lenovomini Current
 }
 
+a_hand_edit_that_k3s_has_loaded_takes_a_turn() {
+  local since before answered
+  since=$(now_ms) before=$(common_revision) answered=$(annotation dellmini2 answered)
+  # Stopped, so that it does not put the file back before k3s has read it.
+  on dellmini2 pkill -STOP -f '/k3s-registry-agent agent' &&
+    on dellmini2 sh -c "sed -i 's/[a-z-]*[.]testbed/by-hand.testbed/' $registries && systemctl restart k3s-agent"
+  on dellmini2 pkill -CONT -f '/k3s-registry-agent agent' || return 1
+  within 120 has_another_answer dellmini2 "$answered" && within 90 phase_is dellmini2 Current || { note "$(reasons)" && return 1; }
+  ! host_file_has dellmini2 by-hand.testbed && expect starts dellmini2=2 "$(starts_since "$since")" &&
+    expect revision "$before" "$(common_revision)"
+}
+has_another_answer() { [ "$(annotation "$1" answered)" != "$2" ]; }
+
+a_node_that_joins_in_the_middle_goes_ahead() {
+  local since before node=lenovomini
+  before=$(common_revision)
+  # A machine that knows neither us nor the cluster.
+  on $node systemctl disable --now k3s-agent 2>/dev/null && power $node off && power $node on && within 60 on $node true &&
+    forget $node && kubectl delete node $node >/dev/null || return 1
+  since=$(now_ms)
+  desired joined.testbed && catch >/dev/null || return 1
+  on $node systemctl enable --now --no-block k3s-agent 2>/dev/null
+  finished "$before" 400 && one_at_a_time "$since" && host_file_has $node joined.testbed || return 1
+  # Once to join and once for the file, or once for both.
+  note "starts: $(starts_since "$since")"
+}
+
+the_defaults_hold_as_well() {
+  local since before
+  before=$(common_revision)
+  kubectl apply -k "$here/manifests" >/dev/null && kubectl -n "$namespace" rollout status deployment coordinator --timeout=120s >/dev/null &&
+    ! kubectl -n "$namespace" get deployment coordinator -o yaml | grep -q -- --waits || return 1
+  since=$(now_ms)
+  DEADLINE="" desired defaults.testbed && finished "$before" 400 && one_at_a_time "$since" && restarted_once_each "$since"
+  local result=$?
+  note "with every default: $(($(now_ms) - since)) ms, a new coordinator's first minute included"
+  kubectl -n "$namespace" patch deployment coordinator --type=json -p "$shorter" >/dev/null
+  return $result
+}
+
 a_deleted_configmap_holds_everything() {
   local since before
   since=$(now_ms) before=$(common_revision)
@@ -264,14 +205,20 @@ everyone_has() {
 }
 
 pause_and_a_newer_edit_wait_for_the_proof() {
-  local before since node
+  local before since paused
   before=$(common_revision) since=$(now_ms)
-  desired pause-one.testbed && node=$(catch) || return 1
-  desired pause-two.testbed "$canary" "pause: true" || return 1
+  desired pause-one.testbed && catch >/dev/null && desired pause-two.testbed "$canary" "pause: true" || return 1
+  paused=$(now_ms)
   within 90 quiet && sleep 5 && one_at_a_time "$since" || return 1
-  # The node in its turn ended it; nobody else was begun.
-  expect "nodes started" "$node=1" "$(starts_since "$since")" || return 1
+  # Whoever was in its turn then ended it; nobody else was begun, and nobody has begun the newer one.
+  [ "$(starts_since "$paused" | wc -w)" -le 1 ] || { note "begun in spite of the pause: $(starts_since "$paused")" && return 1; }
+  ! all_current "$before" && ! someone_has pause-two.testbed || { note "$(reasons)" && return 1; }
   desired pause-two.testbed && finished "$before" 300 && one_at_a_time "$since"
+}
+someone_has() {
+  local node
+  for node in "${everybody[@]}"; do if host_file_has "$node" "$1"; then return 0; fi; done
+  return 1
 }
 
 an_invalid_configmap_waits_and_harms_nobody() {
@@ -296,14 +243,6 @@ no_password_left_the_nodes_files() {
   for node in "${everybody[@]}"; do no_canary "$node" || return 1; done
 }
 
-# The next script begins with nodes that do not know us.
-leave() {
-  local node
-  for node in "${everybody[@]}"; do refuse_no_more "$node"; done
-  remove_product
-  for node in "${everybody[@]}"; do forget "$node"; done
-}
-
 need_image
 at_end leave
 for node in "${everybody[@]}"; do forget "$node"; done
@@ -316,6 +255,7 @@ check coordinators_come_and_go
 check pause_and_a_newer_edit_wait_for_the_proof
 check_long an_invalid_configmap_waits_and_harms_nobody
 check a_hand_edit_is_put_right
+check_long a_hand_edit_that_k3s_has_loaded_takes_a_turn
 check a_deleted_configmap_holds_everything
 check_long a_secret_rotated_in_the_middle_ends_on_the_last
 check_long twenty_edits_in_ten_seconds_end_on_the_last
@@ -323,5 +263,7 @@ check_long the_image_is_updated_in_the_middle
 check_long a_node_that_is_cut_off_loses_nothing
 check_long an_absent_supervisor_is_no_proof_against_a_file
 check_long a_node_that_lost_power_in_its_turn_comes_back
+check_long a_node_that_joins_in_the_middle_goes_ahead
+check_long the_defaults_hold_as_well
 check no_password_left_the_nodes_files
 summary
