@@ -1,7 +1,5 @@
 //! The proof by pull, and what else is said of a proven node.
 
-mod world;
-
 use std::time::Duration;
 
 use agent_core::node::annotations::Phase;
@@ -10,10 +8,11 @@ use agent_core::node::turn::TurnSource;
 use agent_core::policy::Mode;
 use agent_core::registries::model::{Mirror, Registries};
 use agent_core::tree::Tree;
-use world::World;
-use world::files::{first, model, second, text, tree};
 
-const LONG: Duration = Duration::from_secs(600);
+use crate::LONG;
+use crate::world::World;
+use crate::world::files::{first, model, second, text, tree};
+
 const A: &str = "m.example.com/a:1";
 const B: &str = "m.example.com/b:1";
 

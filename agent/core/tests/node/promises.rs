@@ -11,7 +11,7 @@ use agent_core::runtime::expect::expect;
 use agent_core::runtime::settings::{Program, Settings};
 use agent_core::tree::Tree;
 
-use super::world::World;
+use crate::world::World;
 
 /// Part of every password.
 pub const CANARY: &str = "canary";

@@ -1,19 +1,14 @@
 //! What the registries say before a node is disturbed, and what follows from it.
 
-mod world;
-
-use std::time::Duration;
-
 use agent_core::node::annotations::Phase;
 use agent_core::node::heard::Inquiry;
 use agent_core::policy::{Enforcement, Mode, Preflight};
 use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
-use world::World;
-use world::files::{model, tree};
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::world::World;
+use crate::world::files::{model, tree};
+use crate::{HOUR, MINUTE};
 
 fn first() -> Registries {
     model("docker.io", "one")

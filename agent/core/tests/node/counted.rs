@@ -1,15 +1,14 @@
 //! What the plans of a node have counted.
 
-mod world;
-
 use std::time::Duration;
 
 use agent_core::node::journal::Rung;
 use agent_core::node::plan::Counted::{self, GuardFired, Proven, RolledBack, Turn, Verdict};
 use agent_core::node::plan::{Judged, Step, TurnEnd};
 use agent_core::tree::Tree;
-use world::files::model;
-use world::{REFUSED, World};
+
+use crate::world::files::model;
+use crate::world::{REFUSED, World};
 
 /// Five minutes of passes.
 fn counted(world: &mut World) -> Vec<Counted> {

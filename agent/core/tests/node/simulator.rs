@@ -2,11 +2,6 @@
 //! trouble is over the node comes to rest. `NODE_SIMULATOR_SEEDS=N` lives more of them, `NODE_SIMULATOR_SEED=S` lives
 //! one again and tells it.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
-
-mod promises;
-mod world;
-
 use std::time::Duration;
 
 use agent_core::node::journal::Rung;
@@ -17,12 +12,13 @@ use agent_core::policy::{Adopt, Drift, Mode};
 use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
 use jiff::SignedDuration;
-use promises::{CANARY, Promises};
-use world::files::{meaning, model, text, tree};
-use world::{REFUSED, World};
+
+use crate::HOUR;
+use crate::promises::{CANARY, Promises};
+use crate::world::files::{meaning, model, text, tree};
+use crate::world::{REFUSED, World};
 
 const SEEDS: u64 = 300;
-const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn whatever_happens_a_node_keeps_the_promises_and_comes_to_rest() {

@@ -1,9 +1,5 @@
 //! What once went wrong on one node, or would have: each test is one of these stories.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
-
-mod world;
-
 use std::time::Duration;
 
 use agent_core::node::annotations::Phase;
@@ -13,11 +9,10 @@ use agent_core::node::turn::TurnSource;
 use agent_core::policy::{Adopt, Mode};
 use agent_core::tree::Tree;
 use jiff::SignedDuration;
-use world::files::{first, model, second, text, tree};
-use world::{REFUSED, World};
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::world::files::{first, model, second, text, tree};
+use crate::world::{REFUSED, World};
+use crate::{HOUR, MINUTE};
 
 fn rung(world: &World) -> Option<Rung> {
     world.record.as_ref().unwrap().intent.as_ref().map(|intent| intent.rung)
