@@ -1,0 +1,73 @@
+//! A host that is a directory.
+
+use std::os::unix::fs::OpenOptionsExt;
+
+use agent_core::node::discovery::Hints;
+use agent_core::node::observed::{GuardSeen, Service as ServiceSeen, Unsupported};
+use agent_core::node::plan::Depth;
+
+use super::*;
+use crate::host::clock::clock;
+
+#[tokio::test]
+async fn a_directory_is_observed_without_a_service() {
+    let temp = tempfile::tempdir().unwrap();
+    let host = Host::open(temp.path(), ServiceChoice::None).unwrap();
+    let seen = host.observe(Depth::Full, &Hints::default(), &clock().unwrap()).await.unwrap().unwrap();
+    assert_eq!((seen.service, seen.evidence, seen.guard), (ServiceSeen::None, None, GuardSeen::Idle));
+    assert!(seen.disk.tree.is_absent() && seen.previous.is_none());
+}
+
+#[tokio::test]
+async fn a_k3s_that_openrc_runs_is_found_and_refused_by_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: &str| {
+        let path = temp.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut file = std::fs::OpenOptions::new();
+        let mut file = file.write(true).create(true).mode(0o755).open(path).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    };
+    put("sbin/rc-service", "#!/bin/sh\necho ' * status: started'\n");
+    put("etc/rancher/k3s/own.yaml", "private-registry: /etc/rancher/own/registries.yaml\n");
+    put("etc/rancher/k3s/k3s-one.env", "K3S_CONFIG_FILE='/etc/rancher/k3s/own.yaml'\n");
+    put(
+        "etc/init.d/k3s-one",
+        "#!/sbin/openrc-run\ncommand=\"/usr/local/bin/k3s\"\ncommand_args=\"agent \\\n    >>/var/log/k3s-one.log 2>&1\"\n\
+         if [ -f /etc/rancher/k3s/k3s-one.env ]; then . /etc/rancher/k3s/k3s-one.env; fi\n",
+    );
+    let mut host = Host::look(temp.path(), ServiceChoice::None).unwrap();
+    let commands = Commands::scripted(temp.path());
+    let backend = Backend::OpenRc(OpenRc::new(commands.clone(), host.root.clone()));
+    host.service = Some(Serving { backend, commands, guard: None });
+    let Unsupported(why) = host.installation(&Hints::default()).await.unwrap().unwrap_err();
+    assert!(why.starts_with("OpenRC runs k3s-one (agent, reads /etc/rancher/own/registries.yaml)"), "{why}");
+    put("etc/init.d/k3s-two", "command=/usr/local/bin/k3s\ncommand_args=server\n");
+    let Unsupported(why) = host.installation(&Hints::default()).await.unwrap().unwrap_err();
+    assert!(why.starts_with("k3s-one and k3s-two run k3s"), "{why}");
+    std::fs::remove_dir_all(temp.path().join("etc/init.d")).unwrap();
+    let Unsupported(why) = host.installation(&Hints::default()).await.unwrap().unwrap_err();
+    assert!(why.contains("no enabled or running unit"), "{why}");
+}
+
+#[test]
+fn a_directory_has_no_service_to_be_found() {
+    let temp = tempfile::tempdir().unwrap();
+    // Also where it looks like a host, as a backup or a mounted disk does.
+    for place in ["sbin", "sbin/openrc-run"] {
+        std::fs::create_dir_all(temp.path().join(place)).unwrap();
+        for choice in [ServiceChoice::Auto, ServiceChoice::Systemd, ServiceChoice::OpenRc] {
+            let error = Host::open(temp.path(), choice).unwrap_err().to_string();
+            assert!(error.contains("is a directory and no host") && error.contains("--service none"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn looking_makes_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let host = Host::look(temp.path(), ServiceChoice::None).unwrap();
+    assert_eq!(host.record().unwrap(), JournalSeen::Missing);
+    host.key().unwrap();
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}
