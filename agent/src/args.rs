@@ -1,11 +1,14 @@
 //! The command line. Every flag has its environment name beside it, and its unit in its name.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+mod cluster;
+mod daemons;
 
-use agent_core::fleet::Waits;
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::cluster::{ClusterArgs, OperateArgs, StatusArgs};
+pub use self::daemons::{AgentArgs, CoordinatorArgs, Listen};
 
 /// Keeps registries.yaml right on every node of a k3s cluster, from one ConfigMap and Secrets.
 ///
@@ -167,107 +170,6 @@ pub struct NodeArgs {
     pub service: Option<ServiceArg>,
 }
 
-/// `agent`.
-#[derive(Args, Debug)]
-pub struct AgentArgs {
-    /// A directory of manifests instead of a cluster, watched.
-    #[arg(long, env = "K3S_REGISTRY_AGENT_INPUTS")]
-    pub inputs: Option<PathBuf>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
-    pub node: NodeArgs,
-    /// Name of this Node, in a cluster.
-    #[arg(long, env = "NODE_NAME", required_unless_present = "inputs")]
-    pub node_name: Option<String>,
-    /// Namespace of the inputs.
-    #[arg(long, env = "POD_NAMESPACE", default_value = agent_core::inputs::NAMESPACE)]
-    pub namespace: String,
-    /// Kubeconfig, outside a pod.
-    #[arg(long, env = "KUBECONFIG")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Where /livez, /readyz and /metrics are served; "off" serves none.
-    #[arg(long, env = "K3S_REGISTRY_AGENT_LISTEN", default_value = "127.0.0.1:9617", value_parser = listen)]
-    pub listen: Listen,
-}
-
-/// `coordinator`.
-#[derive(Args, Debug)]
-pub struct CoordinatorArgs {
-    /// Name of this process on the Lease: no other may have it at the same time [default: random].
-    #[arg(long, env = "POD_NAME")]
-    pub identity: Option<String>,
-    /// Namespace of the Lease, of the policy and of the agents' pods.
-    #[arg(long, env = "POD_NAMESPACE", default_value = agent_core::inputs::NAMESPACE)]
-    pub namespace: String,
-    /// Kubeconfig, outside a pod.
-    #[arg(long, env = "KUBECONFIG")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Where /livez, /readyz and /metrics are served; "off" serves none.
-    #[arg(long, env = "K3S_REGISTRY_AGENT_LISTEN", default_value = "127.0.0.1:9617", value_parser = listen)]
-    pub listen: Listen,
-    /// Other waits than those that are right, for tests: "renew=1s,answer=5s".
-    #[arg(long, env = "K3S_REGISTRY_AGENT_WAITS", hide = true, default_value = "", value_parser = waits)]
-    pub waits: Waits,
-}
-
-fn waits(text: &str) -> Result<Waits, String> {
-    let mut waits = Waits::default();
-    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
-        let (name, time) = pair.split_once('=').ok_or("write NAME=TIME,...")?;
-        let time: jiff::SignedDuration =
-            time.parse().map_err(|_| format!("{name}: write a time, such as 10s or 300ms"))?;
-        let time = Duration::try_from(time).map_err(|_| format!("{name}: a time is not negative"))?;
-        let Waits {
-            renew,
-            act,
-            expire,
-            settle,
-            silent,
-            answer,
-            not_ready,
-            cordoned,
-            held,
-            away,
-            gather,
-            gate,
-            gate_again,
-        } = &mut waits;
-        *match name {
-            "renew" => renew,
-            "act" => act,
-            "expire" => expire,
-            "settle" => settle,
-            "silent" => silent,
-            "answer" => answer,
-            "not-ready" => not_ready,
-            "cordoned" => cordoned,
-            "held" => held,
-            "away" => away,
-            "gather" => gather,
-            "gate" => gate,
-            "gate-again" => gate_again,
-            _ => return Err(format!("there is no wait named {name}")),
-        } = time;
-    }
-    Ok(waits)
-}
-
-/// `--listen`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// Not at all.
-    Off,
-    /// There.
-    At(SocketAddr),
-}
-
-fn listen(text: &str) -> Result<Listen, String> {
-    if text == "off" {
-        return Ok(Listen::Off);
-    }
-    text.parse().map(Listen::At).map_err(|_| "write ADDRESS:PORT, or off".to_owned())
-}
-
 /// `apply`.
 #[derive(Args, Debug)]
 pub struct ApplyArgs {
@@ -374,53 +276,6 @@ pub struct RestoreArgs {
     pub output: Output,
 }
 
-/// Which cluster.
-#[derive(Args, Debug)]
-pub struct ClusterArgs {
-    /// Kubeconfig [default: KUBECONFIG, ~/.kube/config, /etc/rancher/k3s/k3s.yaml, or the pod's own].
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig [default: its current one].
-    #[arg(long)]
-    pub context: Option<String>,
-    /// Namespace of the agent and its inputs.
-    #[arg(long, short, env = "POD_NAMESPACE", default_value = agent_core::inputs::NAMESPACE)]
-    pub namespace: String,
-}
-
-/// `status`.
-#[derive(Args, Debug)]
-pub struct StatusArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
-    pub cluster: ClusterArgs,
-    /// Show it again whenever it changes, until Ctrl-C; an API server that is away for a time does not end it.
-    #[arg(long, short)]
-    pub watch: bool,
-    /// For --watch: how often is looked.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub interval_seconds: u64,
-    /// No colours on a terminal, either.
-    #[arg(long, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
-    pub no_color: bool,
-    /// How the result is written.
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-}
-
-/// `pause`, `resume` and `retry`.
-#[derive(Args, Debug)]
-pub struct OperateArgs {
-    /// The node; without one the whole cluster.
-    pub node: Option<String>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
-    pub cluster: ClusterArgs,
-    /// How the result is written.
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -430,17 +285,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn waits_are_shortened_by_name_and_a_wrong_one_is_refused() {
-        let parsed = waits("renew=1s,not-ready=300ms").unwrap();
-        let expected =
-            Waits { renew: Duration::from_secs(1), not_ready: Duration::from_millis(300), ..Waits::default() };
-        assert_eq!((parsed, waits("")), (expected, Ok(Waits::default())));
-        for wrong in ["renew", "renew=x", "renew=-1s", "never=1s"] {
-            assert!(waits(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -1,0 +1,54 @@
+//! What a person asks of a cluster: `status`, `pause`, `resume` and `retry`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Output;
+
+/// Which cluster.
+#[derive(Args, Debug)]
+pub struct ClusterArgs {
+    /// Kubeconfig [default: KUBECONFIG, ~/.kube/config, /etc/rancher/k3s/k3s.yaml, or the pod's own].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one].
+    #[arg(long)]
+    pub context: Option<String>,
+    /// Namespace of the agent and its inputs.
+    #[arg(long, short, env = "POD_NAMESPACE", default_value = agent_core::inputs::NAMESPACE)]
+    pub namespace: String,
+}
+
+/// `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub cluster: ClusterArgs,
+    /// Show it again whenever it changes, until Ctrl-C; an API server that is away for a time does not end it.
+    #[arg(long, short)]
+    pub watch: bool,
+    /// For --watch: how often is looked.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval_seconds: u64,
+    /// No colours on a terminal, either.
+    #[arg(long, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_color: bool,
+    /// How the result is written.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `pause`, `resume` and `retry`.
+#[derive(Args, Debug)]
+pub struct OperateArgs {
+    /// The node; without one the whole cluster.
+    pub node: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub cluster: ClusterArgs,
+    /// How the result is written.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
