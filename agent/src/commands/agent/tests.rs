@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cluster::fake::{Answer, Counts, Fake};
 use crate::cluster::hearing::COORDINATOR_LEASE;
+use crate::commands::sources::InCluster;
 use crate::host::ServiceChoice;
 
 const NODE: &str = "/api/v1/nodes/n1";

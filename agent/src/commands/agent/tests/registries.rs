@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::host::clock::clock;
 
 const USER: &str = "canary-user";
 const PASSWORD: &str = "canary-pass-word";
