@@ -1,9 +1,10 @@
 //! What the agent counts, as a registry that is a value. Labels come from closed enums only: no host, no object's name.
 
 pub mod fleet;
+mod shared;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use agent_core::node::annotations::Phase;
 use agent_core::node::journal::Rung;
@@ -11,21 +12,27 @@ use agent_core::node::plan::{Counted, Judged, TurnEnd};
 use agent_core::preflight::{Kind, Report};
 use agent_core::registries::finding::Severity;
 use jiff::Timestamp;
-use prometheus_client::encoding::{EncodeMetric, text};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Metric, Registry};
 
+use self::shared::{Builder, Exchange, One, Seconds, Shown, seconds};
 use crate::tally::{Outcome, Tally, Verb, Watch};
-
-/// Begins every name.
-const PREFIX: &str = "k3s_registry_agent";
 
 /// What the server sends `/metrics` as.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One metric, for the documentation and its test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// As Prometheus shows it, with `_total` of a counter.
+    pub name: String,
+    /// `counter`, `gauge`, `histogram`.
+    pub kind: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+}
 
 /// How a fault of a pass is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,26 +59,10 @@ impl FaultKind {
     }
 }
 
-/// One metric, for the documentation and its test.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// As Prometheus shows it, with `_total` of a counter.
-    pub name: String,
-    /// `counter`, `gauge`, `histogram`.
-    pub kind: &'static str,
-    /// What it counts.
-    pub help: &'static str,
-}
-
-type One = [(&'static str, &'static str); 1];
-type Two = [(&'static str, &'static str); 2];
-type Seconds = Gauge<f64, AtomicU64>;
-
 /// Everything that is counted. Shared by `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
-    descriptions: Vec<Description>,
+    shown: Shown,
     phase: Family<One, Gauge>,
     last_pass: Seconds,
     last_change: Seconds,
@@ -90,43 +81,19 @@ pub struct Metrics {
     asked_at: Seconds,
     certificate_end: Seconds,
     findings: Family<One, Gauge>,
-    reconnects: Family<One, Counter>,
-    requests: Family<Two, Counter>,
+    exchange: Exchange,
     events_lost: Counter,
-    lines_dropped: Counter,
-    dropped: Arc<AtomicU64>,
-}
-
-struct Builder {
-    registry: Registry,
-    descriptions: Vec<Description>,
-}
-
-impl Builder {
-    fn add<M: Metric + Clone>(&mut self, name: &str, help: &'static str, metric: M) -> M {
-        let kind = match EncodeMetric::metric_type(&metric) {
-            MetricType::Counter => "counter",
-            MetricType::Gauge => "gauge",
-            MetricType::Histogram => "histogram",
-            MetricType::Info => "info",
-            MetricType::Unknown => "unknown",
-        };
-        let total = if kind == "counter" { "_total" } else { "" };
-        self.descriptions.push(Description { name: format!("{PREFIX}_{name}{total}"), kind, help });
-        self.registry.register(name, help, metric.clone());
-        metric
-    }
 }
 
 /// Lists name, type and help of every metric.
 pub fn describe() -> Vec<Description> {
-    Metrics::new(Arc::default()).descriptions
+    Metrics::new(Arc::default()).shown.descriptions
 }
 
 impl Metrics {
     /// Makes the registry. `dropped` is the logger's own count of lines.
     pub fn new(dropped: Arc<AtomicU64>) -> Self {
-        let mut b = Builder { registry: Registry::with_prefix(PREFIX), descriptions: Vec::new() };
+        let mut b = Builder::new();
         // From 1 s on an agent to the limit of a verdict.
         let restart_seconds = Histogram::new([1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0]);
         let metrics = Self {
@@ -168,17 +135,9 @@ impl Metrics {
                 Seconds::default(),
             ),
             findings: b.add("lint_findings", "Findings in the desired file, by severity", Family::default()),
-            reconnects: b.add("cluster_watch_reconnects", "Watches that broke, by watch", Family::default()),
-            requests: b.add("cluster_requests", "Requests to the API server, by verb and outcome", Family::default()),
+            exchange: Exchange::add(&mut b, &Watch::AGENT),
             events_lost: b.add("cluster_events_lost", "Events that could not be written", Counter::default()),
-            lines_dropped: b.add(
-                "logging_lines_dropped",
-                "Log lines dropped because nobody read them",
-                Counter::default(),
-            ),
-            dropped,
-            registry: Registry::default(),
-            descriptions: Vec::new(),
+            shown: b.shown(dropped),
         };
         // Zeros from the start: a rate over a series that does not exist yet misses its first step.
         for phase in Phase::ALL {
@@ -200,18 +159,12 @@ impl Metrics {
         for severity in [Severity::Warning, Severity::Error] {
             drop(metrics.findings.get_or_create(&[("severity", word(severity))]));
         }
-        for watch in Watch::AGENT {
-            drop(metrics.reconnects.get_or_create(&[("watch", watch.as_str())]));
-        }
-        Self { registry: b.registry, descriptions: b.descriptions, ..metrics }
+        metrics
     }
 
     /// The text of `/metrics`.
     pub fn encode(&self) -> String {
-        self.lines_dropped.inner().store(self.dropped.load(Ordering::Relaxed), Ordering::Relaxed);
-        let mut out = String::new();
-        text::encode(&mut out, &self.registry).expect("writing to a String cannot fail");
-        out
+        self.shown.encode()
     }
 
     /// A pass ended in this phase.
@@ -283,11 +236,11 @@ impl Metrics {
 
 impl Tally for Metrics {
     fn request(&self, verb: Verb, outcome: Outcome) {
-        self.requests.get_or_create(&[("verb", verb.as_str()), ("outcome", outcome.as_str())]).inc();
+        self.exchange.request(verb, outcome);
     }
 
     fn reconnect(&self, watch: Watch) {
-        self.reconnects.get_or_create(&[("watch", watch.as_str())]).inc();
+        self.exchange.reconnect(watch);
     }
 
     fn event_lost(&self) {
@@ -312,101 +265,5 @@ const fn rung_word(rung: Rung) -> &'static str {
     }
 }
 
-fn seconds(at: Timestamp) -> f64 {
-    at.as_duration().as_secs_f64()
-}
-
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn every_metric_is_documented_with_its_type_and_nothing_else_is() {
-        let page = include_str!("../../docs/metrics.md");
-        let rows: Vec<(&str, &str)> = page
-            .lines()
-            .filter_map(|line| {
-                let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
-                Some((cells.next()?.trim_end_matches('`').split('{').next()?, cells.next()?))
-            })
-            .collect();
-        let mut known = describe();
-        // What both count is documented once.
-        known.extend(fleet::describe().into_iter().filter(|metric| !describe().contains(metric)));
-        let wanted: Vec<(&str, &str)> = known.iter().map(|metric| (metric.name.as_str(), metric.kind)).collect();
-        assert_eq!(rows, wanted);
-    }
-
-    #[test]
-    fn exactly_one_phase_holds() {
-        let metrics = Metrics::new(Arc::default());
-        metrics.pass(Phase::Applying, Timestamp::UNIX_EPOCH);
-        metrics.pass(Phase::Current, "1970-01-01T00:01:40Z".parse().unwrap());
-        let text = metrics.encode();
-        let phases: Vec<&str> =
-            text.lines().filter(|line| line.starts_with("k3s_registry_agent_pass_phase{")).collect();
-        assert_eq!(phases.len(), Phase::ALL.len());
-        assert_eq!(
-            phases.iter().filter(|line| line.ends_with(" 1")).collect::<Vec<_>>(),
-            [&"k3s_registry_agent_pass_phase{phase=\"Current\"} 1"]
-        );
-        assert!(text.contains("k3s_registry_agent_pass_last_timestamp_seconds 100.0"), "{text}");
-        assert!(text.contains("k3s_registry_agent_pass_passes_total 2") && text.ends_with("# EOF\n"), "{text}");
-    }
-
-    #[test]
-    fn what_is_counted_is_shown_under_its_labels() {
-        let dropped = Arc::new(AtomicU64::new(7));
-        let metrics = Metrics::new(dropped.clone());
-        let tally: &dyn Tally = &metrics;
-        tally.request(Verb::Patch, Outcome::Conflict);
-        tally.reconnect(Watch::ExtraSecret);
-        tally.event_lost();
-        metrics.change("1970-01-01T00:00:02Z".parse().unwrap());
-        metrics.failure(FaultKind::Operator);
-        metrics.restart();
-        for counted in [
-            Counted::Proven(Some(Duration::from_secs(3))),
-            Counted::RolledBack,
-            Counted::Healed,
-            Counted::DriftRestored,
-            Counted::Turn(TurnEnd::Taken),
-            Counted::Verdict(Judged::Inconclusive),
-            Counted::Rung(Rung::Original),
-            Counted::GuardFired,
-        ] {
-            metrics.counted(counted);
-        }
-        metrics.certificates(Some("1970-01-01T00:00:03Z".parse().unwrap()));
-        metrics.findings(Severity::Error, 3);
-        metrics.encode();
-        dropped.store(9, Ordering::Relaxed);
-        let text = metrics.encode();
-        for line in [
-            "cluster_requests_total{verb=\"patch\",outcome=\"conflict\"} 1",
-            "cluster_watch_reconnects_total{watch=\"extra_secret\"} 1",
-            "cluster_watch_reconnects_total{watch=\"node\"} 0",
-            "cluster_events_lost_total 1",
-            "pass_last_change_timestamp_seconds 2.0",
-            "pass_failures_total{kind=\"operator\"} 1",
-            "execute_restarts_total 1",
-            "execute_restart_seconds_bucket{le=\"2.0\"} 0",
-            "execute_restart_seconds_bucket{le=\"4.0\"} 1",
-            "execute_rollbacks_total 1",
-            "execute_heals_total 1",
-            "execute_drift_restores_total 1",
-            "execute_turns_total{outcome=\"taken\"} 1",
-            "execute_turns_total{outcome=\"unused\"} 0",
-            "execute_verdicts_total{verdict=\"inconclusive\"} 1",
-            "execute_undo_rungs_total{rung=\"original\"} 1",
-            "execute_guard_fired_total 1",
-            "certificate_first_end_timestamp_seconds 3.0",
-            "lint_findings{severity=\"error\"} 3",
-            "logging_lines_dropped_total 9",
-        ] {
-            assert!(text.lines().any(|shown| shown == format!("{PREFIX}_{line}")), "{line} is not in\n{text}");
-        }
-    }
-}
+mod tests;

@@ -2,26 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use agent_core::node::annotations::Phase;
 use jiff::Timestamp;
-use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
 
-use super::{Builder, Description, One, PREFIX, Seconds, Two, seconds};
+use super::Description;
+use super::shared::{Builder, Exchange, One, Seconds, Shown, seconds};
 use crate::tally::{Outcome, Tally, Verb, Watch};
 
 /// Everything that the coordinator counts. Shared by `Arc`.
 #[derive(Debug)]
 pub struct FleetMetrics {
-    registry: Registry,
-    descriptions: Vec<Description>,
+    shown: Shown,
     nodes: Family<One, Gauge>,
     held: Gauge,
     acquisitions: Counter,
@@ -31,15 +29,12 @@ pub struct FleetMetrics {
     halted: Gauge,
     decision_seconds: Histogram,
     last_decision: Seconds,
-    reconnects: Family<One, Counter>,
-    requests: Family<Two, Counter>,
-    lines_dropped: Counter,
-    dropped: Arc<AtomicU64>,
+    exchange: Exchange,
 }
 
 /// Lists name, type and help of every metric.
 pub fn describe() -> Vec<Description> {
-    FleetMetrics::new(Arc::default()).descriptions
+    FleetMetrics::new(Arc::default()).shown.descriptions
 }
 
 /// The label of a node whose agent says nothing.
@@ -48,7 +43,7 @@ const SILENT: &str = "none";
 impl FleetMetrics {
     /// Makes the registry. `dropped` is the logger's own count of lines.
     pub fn new(dropped: Arc<AtomicU64>) -> Self {
-        let mut b = Builder { registry: Registry::with_prefix(PREFIX), descriptions: Vec::new() };
+        let mut b = Builder::new();
         let decision_seconds = Histogram::new([0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]);
         let metrics = Self {
             nodes: b.add("coordinator_nodes", "Nodes by phase, while the Lease is held", Family::default()),
@@ -72,32 +67,18 @@ impl FleetMetrics {
                 "When the last decision was made",
                 Seconds::default(),
             ),
-            reconnects: b.add("cluster_watch_reconnects", "Watches that broke, by watch", Family::default()),
-            requests: b.add("cluster_requests", "Requests to the API server, by verb and outcome", Family::default()),
-            lines_dropped: b.add(
-                "logging_lines_dropped",
-                "Log lines dropped because nobody read them",
-                Counter::default(),
-            ),
-            dropped,
-            registry: Registry::default(),
-            descriptions: Vec::new(),
+            exchange: Exchange::add(&mut b, &Watch::COORDINATOR),
+            shown: b.shown(dropped),
         };
         for phase in Phase::ALL.map(Phase::as_str).into_iter().chain([SILENT]) {
             drop(metrics.nodes.get_or_create(&[("phase", phase)]));
         }
-        for watch in Watch::COORDINATOR {
-            drop(metrics.reconnects.get_or_create(&[("watch", watch.as_str())]));
-        }
-        Self { registry: b.registry, descriptions: b.descriptions, ..metrics }
+        metrics
     }
 
     /// The text of `/metrics`.
     pub fn encode(&self) -> String {
-        self.lines_dropped.inner().store(self.dropped.load(Ordering::Relaxed), Ordering::Relaxed);
-        let mut out = String::new();
-        text::encode(&mut out, &self.registry).expect("writing to a String cannot fail");
-        out
+        self.shown.encode()
     }
 
     /// The Lease was taken; `is_revocation` if only to make grants void.
@@ -151,11 +132,11 @@ impl FleetMetrics {
 
 impl Tally for FleetMetrics {
     fn request(&self, verb: Verb, outcome: Outcome) {
-        self.requests.get_or_create(&[("verb", verb.as_str()), ("outcome", outcome.as_str())]).inc();
+        self.exchange.request(verb, outcome);
     }
 
     fn reconnect(&self, watch: Watch) {
-        self.reconnects.get_or_create(&[("watch", watch.as_str())]).inc();
+        self.exchange.reconnect(watch);
     }
 
     fn event_lost(&self) {}
@@ -164,6 +145,7 @@ impl Tally for FleetMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::shared::PREFIX;
 
     #[test]
     fn nodes_are_counted_by_phase_and_none_when_the_lease_is_lost() {
