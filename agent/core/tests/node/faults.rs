@@ -38,9 +38,7 @@ fn an_undo_that_a_reboot_interrupts_restarts_at_most_once_more() {
 #[test]
 fn an_undo_whose_restart_did_not_take_orders_it_again() {
     for fails in [true, false] {
-        let mut world = World::managed();
-        world.wants("r2", &second());
-        world.until(|world| world.restarts == 2);
+        let mut world = World::restarting();
         world.pass_time(Duration::from_secs(5));
         // What is loaded must be undone by a restart: somebody changed the file while the proof was awaited.
         world.write(text("mirrors: {}\n"));
@@ -103,9 +101,7 @@ fn an_inconclusive_heal_keeps_the_last_proven_file() {
 
 #[test]
 fn a_k3s_that_somebody_stopped_is_no_proof_against_a_file() {
-    let mut world = World::managed();
-    world.wants("r2", &second());
-    world.until(|world| world.restarts == 2);
+    let mut world = World::restarting();
     world.stop_by_hand();
     let plan = world.settle(HOUR);
     assert_eq!(plan.phase, Phase::Proving, "{}", plan.reason);
@@ -118,9 +114,7 @@ fn a_k3s_that_somebody_stopped_is_no_proof_against_a_file() {
 
 #[test]
 fn a_k3s_that_nothing_can_start_is_no_proof_against_a_file_and_its_server_is_not_blamed() {
-    let mut world = World::managed();
-    world.wants("r2", &second());
-    world.until(|world| world.restarts == 2);
+    let mut world = World::restarting();
     world.pre_fails = true;
     world.until(|world| rung(world) == Some(Rung::Previous));
     assert_eq!(world.settle(HOUR).phase, Phase::Proving, "{}", world.told());
@@ -151,9 +145,7 @@ fn a_disk_that_was_full_three_times_is_no_proof_against_a_file() {
 
 #[test]
 fn a_wall_clock_that_was_set_back_does_not_postpone_the_next_attempt() {
-    let mut world = World::managed();
-    world.wants("r2", &second());
-    world.until(|world| world.restarts == 2);
+    let mut world = World::restarting();
     world.reboot();
     world.until(|world| world.record.as_ref().unwrap().inconclusive.is_some());
     world.wall_set = SignedDuration::from_hours(-24 * 365);

@@ -92,9 +92,7 @@ fn a_crashing_containerd_is_a_failure_and_is_undone() {
 
 #[test]
 fn a_supervisor_that_is_away_is_no_proof_against_a_file() {
-    let mut world = World::managed();
-    world.wants("r2", &second());
-    world.until(|world| world.restarts == 2);
+    let mut world = World::restarting();
     world.supervisor_away = true;
     let plan = world.settle(LONG);
     // The agent cannot come up on any file while its server is away; nothing is concluded from that.
@@ -112,9 +110,7 @@ fn a_supervisor_that_is_away_is_no_proof_against_a_file() {
 
 #[test]
 fn a_short_absence_of_the_supervisor_does_not_count_against_the_file() {
-    let mut world = World::managed();
-    world.wants("r2", &second());
-    world.until(|world| world.restarts == 2);
+    let mut world = World::restarting();
     world.supervisor_away = true;
     for _ in 0..200 {
         world.pass(None);

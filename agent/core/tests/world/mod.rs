@@ -24,7 +24,7 @@ use agent_core::policy::Policy;
 use agent_core::registries::model::{Registries, Tls};
 use agent_core::secret::Secret;
 use agent_core::tree::Tree;
-use files::{first, tree};
+use files::{first, second, tree};
 use jiff::{SignedDuration, Timestamp};
 
 /// A mirror of this host makes the k3s of this world refuse the file, as a future k3s might.
@@ -181,6 +181,14 @@ impl World {
         world.settle(Duration::from_secs(600));
         world.assert_at_rest();
         assert_eq!(world.restarts, 1);
+        world
+    }
+
+    /// A node that was just restarted for [`second`], as `r2`, while [`first`] is what is proven.
+    pub fn restarting() -> Self {
+        let mut world = Self::managed();
+        world.wants("r2", &second());
+        world.until(|world| world.restarts == 2);
         world
     }
 
