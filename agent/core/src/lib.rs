@@ -6,6 +6,7 @@ pub mod desired;
 pub mod digest;
 pub mod docker_config;
 pub mod fleet;
+pub mod forecast;
 pub mod grant;
 pub mod inputs;
 pub mod node;
