@@ -54,7 +54,13 @@ fn cluster(sentence: &str, phases: &[&str]) -> String {
     let pod = |at: usize| json!({"metadata": {"labels": {"app.kubernetes.io/component": "agent"}}, "spec": {"nodeName": format!("n{at}")}, "status": {"phase": "Running"}});
     let nodes: Vec<Value> = phases.iter().enumerate().map(node).collect();
     let pods: Vec<Value> = (0..phases.len()).map(pod).collect();
+    let registries = json!({"registries.yaml": "mirrors: {docker.io: {endpoint: [\"https://m.example\"]}}\n"});
+    let map = json!({"metadata": {"namespace": "k3s-registry-agent", "name": "registries", "uid": "u", "resourceVersion": "1"},
+        "data": registries});
+    let ours = "/api/v1/namespaces/k3s-registry-agent";
     api(BTreeMap::from([
+        (format!("{ours}/configmaps"), json!({"metadata": {}, "items": [map]})),
+        (format!("{ours}/secrets"), json!({"metadata": {}, "items": []})),
         (LEASE.into(), json!({"metadata": {"annotations": {"k3s-registry-agent/rollout": sentence}}})),
         ("/api/v1/nodes".into(), json!({"metadata": {}, "items": nodes})),
         ("/api/v1/namespaces/k3s-registry-agent/pods".into(), json!({"metadata": {}, "items": pods})),
@@ -91,6 +97,21 @@ fn status_ends_with_0_when_every_node_is_current_and_with_3_when_not() {
 }
 
 #[test]
+fn plan_names_the_turns_in_their_order() {
+    let temp = tempfile::tempdir().unwrap();
+    let config = kubeconfig(&temp.path().join("config"), &cluster("2 of 2", &["Current", "Invalid", "Current"]));
+    run(&["plan", "--kubeconfig", &config], &[]).says(
+        0,
+        &[
+            ": what the inputs make now\nnow        2 of 2\nhave it    none\nturn 1     n0\nturn 2     n2\n",
+            "aside      n1: says Invalid",
+            "restarts   2 at most",
+            "duration   unknown",
+        ],
+    );
+}
+
+#[test]
 fn the_cluster_is_looked_for_where_kubectl_does() {
     let temp = tempfile::tempdir().unwrap();
     let home = temp.path().join("home").display().to_string();
@@ -111,7 +132,7 @@ fn an_end_by_a_fault_names_what_to_do() {
     run(&["status", "--kubeconfig", &nobody], &[])
         .says(1, &["cannot read the Lease", "is the cluster up", "--kubeconfig", "Connection refused"]);
     let bare = kubeconfig(&temp.path().join("bare"), &api(BTreeMap::new()));
-    for arguments in [&["status"][..], &["pause"], &["resume"], &["retry"]] {
+    for arguments in [&["status"][..], &["plan"], &["pause"], &["resume"], &["retry"]] {
         let arguments = [arguments, &["--kubeconfig", &bare]].concat();
         run(&arguments, &[])
             .says(1, &["there is no namespace k3s-registry-agent", "kubectl apply -f manifests/install.yaml"]);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::cluster::{ClusterArgs, OperateArgs, StatusArgs};
+pub use self::cluster::{ClusterArgs, OperateArgs, PlanArgs, StatusArgs};
 pub use self::daemons::{AgentArgs, CoordinatorArgs, Listen};
 
 /// Keeps registries.yaml right on every node of a k3s cluster, from one ConfigMap and Secrets.
@@ -135,6 +135,14 @@ Examples:
 Exit codes: 0 every node is Current, all with one revision; 3 not every one; 1 a fault (no cluster, no rights).
 Nodes with the label k3s-registry-agent/exclude=true do not count.")]
     Status(StatusArgs),
+    /// Say what would happen, and in which order: to the nodes of the cluster, or to this one. Nothing is written.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent plan                                      the cluster: who has it, whose turn comes when
+  k3s-registry-agent plan --inputs DIR --root /                this node: what changes, redacted, and what it costs
+
+A cluster's Secrets are read for the name of what they make, and nothing of them is shown.")]
+    Plan(PlanArgs),
     /// Start nothing new: on one node, or in the whole cluster. What has begun is proven or undone.
     #[command(after_help = "\
 Examples:

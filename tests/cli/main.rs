@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use common::{Bed, JOURNAL, config_map, secret, snapshot};
 
@@ -105,6 +105,32 @@ fn a_mirror_alone_is_live_and_a_password_is_a_restart() {
     bed.apply()
         .says(3, &["effect     restart (", ".auth.password"])
         .never_says(&["ANOTHER-TOKEN", "PLACEHOLDER-TOKEN"]);
+}
+
+#[test]
+fn a_plan_says_what_would_be_done_and_does_nothing() {
+    let bed = migration();
+    let before = snapshot(&bed.root());
+    let plan = |bed: &Bed, output: &str| bed.run(&["plan", "--inputs", "inputs", "--root", "node", "--output", output]);
+    plan(&bed, "text")
+        .says(
+            0,
+            &[
+                "change     + configs.\"registry.bto.bar\".auth.password\n",
+                "would write the file",
+                "steps      keep-original, keep-previous, record, replace\n",
+                "restart    needed, and nobody does it (--service none)\n",
+                "duration   no restart",
+            ],
+        )
+        .never_says(&["PLACEHOLDER-TOKEN", "registry-user"]);
+    assert_eq!(snapshot(&bed.root()), before, "plan writes nothing");
+    bed.apply().says(3, &[]);
+    plan(&bed, "text").says(0, &["change     none", "steps      none\n", "restart    none\n"]);
+    let said: Value = serde_json::from_str(&plan(&bed, "json").stdout).unwrap();
+    assert_eq!((&said["steps"], &said["restart"], &said["effect"]), (&json!([]), &json!(false), &json!("none")));
+    change(&bed, "registries.yaml", "configs:", "config:");
+    plan(&bed, "text").says(2, &["refused", "did you mean"]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! What a person asks of a cluster: `status`, `pause`, `resume` and `retry`.
+//! What a person asks of a cluster: `status`, `plan`, `pause`, `resume` and `retry`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Output;
+use super::{NodeArgs, Output};
 
 /// Which cluster.
 #[derive(Args, Debug)]
@@ -35,6 +35,23 @@ pub struct StatusArgs {
     /// No colours on a terminal, either.
     #[arg(long, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_color: bool,
+    /// How the result is written.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `plan`.
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    /// A directory of manifests for one node, instead of a cluster.
+    #[arg(long, env = "K3S_REGISTRY_AGENT_INPUTS")]
+    pub inputs: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub node: NodeArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub cluster: ClusterArgs,
     /// How the result is written.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,

@@ -255,6 +255,7 @@ fn member(node: &Value) -> Member {
         labels: texts(&node["metadata"]["labels"]),
         annotations: texts(&node["metadata"]["annotations"]),
         is_ready: conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True"),
+        is_cordoned: node["spec"]["unschedulable"] == true,
     }
 }
 

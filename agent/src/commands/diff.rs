@@ -1,27 +1,47 @@
 //! `diff`: what would change on a node.
 
+use std::path::Path;
+
 use agent_core::inputs::NAMESPACE;
 use agent_core::node::annotations::NodeSeen;
 use agent_core::node::discovery::Hints;
-use agent_core::node::plan::{Desired, Step};
+use agent_core::node::plan::{Desired, Plan, Step};
 use agent_core::node::turn::TurnSource;
+use agent_core::policy::Policy;
+use agent_core::registries::finding::Finding;
 use serde_json::json;
 
 use super::apply::{effect_words, findings_json, findings_text, unsupported};
 use super::session::{self, SessionError};
 use super::{Answer, Code, line};
-use crate::args::DiffArgs;
+use crate::args::{DiffArgs, NodeArgs};
 use crate::host::Host;
 use crate::pass::{Given, Passes};
 
+/// A node that was looked at with what is wanted of it.
+pub(super) struct Looked {
+    pub(super) passes: Passes,
+    pub(super) policy: Policy,
+    pub(super) plan: Plan,
+    findings: Vec<Finding>,
+}
+
 /// Runs `diff`. Nothing is written.
 pub async fn diff(args: &DiffArgs) -> Result<Answer, SessionError> {
-    let inputs = session::read_inputs(&args.inputs)?;
-    let host = Host::look(&args.node.root, session::service_of(&args.node))?;
+    Ok(match look(&args.inputs, &args.node).await? {
+        Ok(looked) => looked.answer(),
+        Err(refused) => refused,
+    })
+}
+
+/// Looks. `Err` in `Ok` says why the inputs, or the node, are refused.
+pub(super) async fn look(inputs: &Path, node: &NodeArgs) -> Result<Result<Looked, Answer>, SessionError> {
+    let inputs = session::read_inputs(inputs)?;
+    let host = Host::look(&node.root, session::service_of(node))?;
     let key = host.key()?;
     let made = session::make(&host, &key, &inputs, NAMESPACE, &NodeSeen::default(), None).await?;
     if let Err(why) = host.installation(&Hints::of(&NodeSeen::default(), &made.policy.unit)).await? {
-        return Ok(unsupported(&why));
+        return Ok(Err(unsupported(&why)));
     }
     // As `apply`: what it would refuse is refused here.
     let mut refused = made.policy_refused;
@@ -32,39 +52,47 @@ pub async fn diff(args: &DiffArgs) -> Result<Answer, SessionError> {
         Desired::Waiting(_) => {}
     }
     let findings = made.prepared.findings;
-    let mut text = findings_text(&findings, &refused);
     if !refused.is_empty() {
+        let mut text = findings_text(&findings, &refused);
         for sentence in &refused {
             line(&mut text, "refused", sentence);
         }
         let json = json!({ "refused": refused, "findings": findings_json(&findings) });
-        return Ok(Answer { text, json, code: Code::Refused });
+        return Ok(Err(Answer { text, json, code: Code::Refused }));
     }
-    let path = host.shown_path();
     let passes = Passes::new(host, key, TurnSource::Local);
     let given = Given::alone(made.prepared.desired, &made.policy);
     let plan = passes.plan(given).await?;
-    line(&mut text, "file", &path);
-    for change in &plan.changes {
-        line(&mut text, "change", &change.to_string());
+    Ok(Ok(Looked { passes, policy: made.policy, plan, findings }))
+}
+
+impl Looked {
+    pub(super) fn answer(&self) -> Answer {
+        let Self { passes, policy: _, plan, findings } = self;
+        let path = passes.host().shown_path();
+        let mut text = findings_text(findings, &[]);
+        line(&mut text, "file", &path);
+        for change in &plan.changes {
+            line(&mut text, "change", &change.to_string());
+        }
+        let rewrites = plan.steps.iter().any(|step| matches!(step, Step::Replace(_)));
+        if plan.changes.is_empty() {
+            let same = if rewrites { "none in meaning; its bytes would be rewritten" } else { "none" };
+            line(&mut text, "change", same);
+        }
+        if let Some(effect) = plan.effect {
+            line(&mut text, "effect", &effect_words(effect, &plan.effect_why));
+        }
+        let would = if rewrites { "write the file" } else { "write nothing" };
+        line(&mut text, "apply", &format!("would {would}: {}", plan.reason));
+        let json = json!({
+            "path": path,
+            "changes": plan.changes,
+            "effect": plan.effect.map(|effect| effect.to_string()),
+            "phase": plan.phase.as_str(),
+            "reason": plan.reason,
+            "findings": findings_json(findings),
+        });
+        Answer { text, json, code: Code::Done }
     }
-    let rewrites = plan.steps.iter().any(|step| matches!(step, Step::Replace(_)));
-    if plan.changes.is_empty() {
-        let same = if rewrites { "none in meaning; its bytes would be rewritten" } else { "none" };
-        line(&mut text, "change", same);
-    }
-    if let Some(effect) = plan.effect {
-        line(&mut text, "effect", &effect_words(effect, &plan.effect_why));
-    }
-    let would = if rewrites { "write the file" } else { "write nothing" };
-    line(&mut text, "apply", &format!("would {would}: {}", plan.reason));
-    let json = json!({
-        "path": path,
-        "changes": plan.changes,
-        "effect": plan.effect.map(|effect| effect.to_string()),
-        "phase": plan.phase.as_str(),
-        "reason": plan.reason,
-        "findings": findings_json(&findings),
-    });
-    Ok(Answer { text, json, code: Code::Done })
 }

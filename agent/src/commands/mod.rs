@@ -7,6 +7,7 @@ pub mod diff;
 pub mod import;
 pub mod lint;
 pub mod operate;
+pub mod plan;
 pub mod probe;
 mod probing;
 pub mod render;

@@ -50,6 +50,8 @@ pub struct Member {
     pub annotations: BTreeMap<String, String>,
     /// Its condition Ready is `True`.
     pub is_ready: bool,
+    /// `spec.unschedulable`.
+    pub is_cordoned: bool,
 }
 
 /// The state of the cluster, in words. Nothing in it has a control character: anybody who may write a Node's annotations
@@ -137,7 +139,7 @@ fn is_all_current(nodes: &[NodeLine]) -> bool {
 
 impl NodeLine {
     fn of(node: &Member, agents: Option<&BTreeSet<String>>) -> Self {
-        let Member { name, labels, annotations, is_ready } = node;
+        let Member { name, labels, annotations, is_ready, is_cordoned: _ } = node;
         let said = |key: &str| ours(annotations, key);
         let is_server = SERVER_LABELS.iter().any(|label| labels.get(*label).is_some_and(|value| value != "false"));
         let is_excluded = labels.get(&format!("{PREFIX}exclude")).is_some_and(|value| value == "true");
@@ -202,7 +204,13 @@ impl NodeLine {
 /// The coordinator's word, and what it means; one that is none of its words is shown as it is.
 fn waits_for(turn: &str) -> String {
     let Some(word) = Word::ALL.into_iter().find(|word| word.as_str() == turn) else { return turn.to_owned() };
-    let meaning = match word {
+    let meaning = meaning(word);
+    format!("{meaning} ({turn})")
+}
+
+/// What a word of the coordinator means.
+pub const fn meaning(word: Word) -> &'static str {
+    match word {
         Word::Order => "others go first",
         Word::Budget => "as many nodes as allowed are disturbed already",
         Word::Window => "no maintenance window is open",
@@ -210,8 +218,7 @@ fn waits_for(turn: &str) -> String {
         Word::Halted => "its revision failed on a node",
         Word::ServerGate => "another server is not known to be healthy",
         Word::Absent => "it did not answer, and has to ask again",
-    };
-    format!("{meaning} ({turn})")
+    }
 }
 
 /// One of our annotations, as one line; an empty one says nothing.

@@ -11,7 +11,7 @@ fn now() -> Timestamp {
 fn node(name: &str, annotations: &[(&str, &str)], labels: &[(&str, &str)]) -> Member {
     let annotations = annotations.iter().map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())).collect();
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Member { name: name.into(), labels, annotations, is_ready: true }
+    Member { name: name.into(), labels, annotations, is_ready: true, is_cordoned: false }
 }
 
 fn current(name: &str) -> Member {
