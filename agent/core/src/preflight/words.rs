@@ -49,18 +49,40 @@ pub(super) fn name(at: At<'_>, fault: NameFault) -> Verdict {
         Kind::RealmName,
     );
     let of = if at.realm_of.is_some() { ", the host of the token realm" } else { "" };
-    let (what, remedy) = match fault {
-        NameFault::Unknown => (
+    let (what, remedy) = match (fault, at.realm_of) {
+        (NameFault::Unknown, None) => (
             format!("the node's resolver does not know the name {host}{of}"),
             "write a name or address that the node itself resolves: cluster DNS (*.svc) means nothing to it, so for a \
-             Service in the cluster make a mirror whose endpoint is its ClusterIP or NodePort",
+             Service in the cluster make a mirror whose endpoint is its ClusterIP or NodePort"
+                .to_owned(),
         ),
-        NameFault::Unanswered => (
+        (NameFault::Unknown, Some(registry)) => (
+            format!("the node's resolver does not know the name {host}{of}"),
+            format!(
+                "{}: set it to one whose name the nodes resolve, or give their resolver this name; cluster DNS (*.svc) \
+                 means nothing to them",
+                realm_is(registry)
+            ),
+        ),
+        (NameFault::Unanswered, _) => (
             format!("no nameserver of the node tells an address of {host}{of}"),
-            "look at /etc/resolv.conf of the node and at the servers it names",
+            "look at /etc/resolv.conf of the node and at the servers it names".to_owned(),
         ),
     };
     Verdict::new(kind, what, remedy)
+}
+
+/// Where the realm comes from.
+fn realm_is(registry: &str) -> String {
+    format!(
+        "the realm's URL is what {registry} says of itself (Gitea: `ROOT_URL` in app.ini; Docker Registry: \
+         `auth.token.realm`)"
+    )
+}
+
+/// What to do about a realm that is not where it is said to be.
+pub(super) fn correct_realm(registry: &str) -> String {
+    format!("{}: set it to one that every node reaches, or make this one lead to the token service", realm_is(registry))
 }
 
 pub(super) fn route(at: At<'_>, fault: Option<RouteFault>) -> Verdict {
@@ -70,23 +92,27 @@ pub(super) fn route(at: At<'_>, fault: Option<RouteFault>) -> Verdict {
         Some(RouteFault::Refused) => (
             Kind::Refused,
             format!("connection refused by {host}, port {port}"),
-            "check that the registry runs and listens on that port; `localhost` on a node is the node itself, so a \
-             registry in the cluster wants its NodePort there",
+            match at.realm_of {
+                None => "check that the registry runs and listens on that port; `localhost` on a node is the node itself, so \
+                         a registry in the cluster wants its NodePort there"
+                    .to_owned(),
+                Some(registry) => format!("{}; `localhost` on a node is the node itself", correct_realm(registry)),
+            },
         ),
         Some(RouteFault::Unreachable) => (
             Kind::Unreachable,
             format!("there is no route to {host}, port {port}"),
-            "check the address, and the routes and firewall of the node",
+            "check the address, and the routes and firewall of the node".to_owned(),
         ),
         Some(RouteFault::Closed) => (
             Kind::Closed,
             format!("no connection to {host}, port {port}: it was closed or failed"),
-            "check what listens there, and firewalls on the way",
+            "check what listens there, and firewalls on the way".to_owned(),
         ),
         None => (
             Kind::ConnectTimeout,
             format!("{host}, port {port}, does not answer within the time"),
-            "a firewall that drops packets, or an address of a network that the node is not in",
+            "a firewall that drops packets, or an address of a network that the node is not in".to_owned(),
         ),
     };
     Verdict::new(at.kind(kind, Kind::RealmRoute), what, remedy)
@@ -136,7 +162,7 @@ pub(super) fn tls(at: At<'_>, fault: Option<&TlsFault>) -> Verdict {
                 at.url.port()
             ),
             match at.realm_of {
-                Some(_) => "correct the realm's URL where the registry is configured".to_owned(),
+                Some(registry) => correct_realm(registry),
                 None => format!(
                     "make it a mirror's endpoint with `http://{}`, or give it TLS; `insecure_skip_verify` does not help",
                     at.url.authority()

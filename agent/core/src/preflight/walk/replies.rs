@@ -255,11 +255,7 @@ impl Walk {
     }
 
     fn realm_remedy(&self) -> String {
-        format!(
-            "the realm's URL is what {} says of itself (Gitea: `ROOT_URL`): correct it there, or make that URL lead to the \
-             token service",
-            self.root.authority()
-        )
+        words::correct_realm(self.root.authority())
     }
 
     fn odd_realm(&self, status: u16, reply: &Reply) -> Verdict {

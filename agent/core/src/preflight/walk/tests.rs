@@ -323,10 +323,14 @@ fn a_step_that_fails_at_the_registry_is_named_by_its_stage() {
 fn a_step_that_fails_at_the_realm_is_the_realms() {
     for (step, answer, kind, word) in [
         ("resolve", Answer::NotResolved(NameFault::Unknown), Kind::RealmName, "host of the token realm"),
+        ("resolve", Answer::NotResolved(NameFault::Unknown), Kind::RealmName, "what r says of itself"),
+        ("resolve", Answer::NotResolved(NameFault::Unknown), Kind::RealmName, "(Gitea: `ROOT_URL` in app.ini; Docker"),
+        ("resolve", Answer::NotResolved(NameFault::Unanswered), Kind::RealmName, "resolv.conf"),
         ("connect", Answer::NotConnected(RouteFault::Refused), Kind::RealmRoute, "the token realm t"),
+        ("connect", Answer::NotConnected(RouteFault::Refused), Kind::RealmRoute, "`ROOT_URL`"),
         ("connect", Answer::TimedOut, Kind::RealmRoute, "the token realm t"),
         ("tls", Answer::NotSecured(TlsFault::Expired), Kind::RealmTls, "the token realm t"),
-        ("tls", Answer::NotSecured(TlsFault::HttpSpoken), Kind::RealmTls, "correct the realm's URL"),
+        ("tls", Answer::NotSecured(TlsFault::HttpSpoken), Kind::RealmTls, "set it to one that every node reaches"),
         ("tls", Answer::NotSecured(TlsFault::Undecided("x".to_owned())), Kind::RealmTlsUndecided, "realm t"),
         ("send", Answer::TimedOut, Kind::RealmStatus, "within the time"),
         ("send", Answer::Withheld { refused_by: "q".to_owned() }, Kind::CredentialWithheld, "q has just refused"),
