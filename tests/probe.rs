@@ -139,6 +139,34 @@ fn a_password_is_taken_or_refused_and_looked_up_by_host_and_port() {
 }
 
 #[test]
+fn a_credential_that_was_kept_back_is_shown_as_not_sent() {
+    let bed = Bed::new();
+    let (one, other) = (Registry::closed(&bed.path().join("one"), ""), Registry::closed(&bed.path().join("other"), ""));
+    let wrong = auth("canary-wrong");
+    let text = format!(
+        "mirrors: {{a.invalid: {{endpoint: ['http://{0}']}}, b.invalid: {{endpoint: ['http://{1}']}}}}\n\
+         configs: {{'{0}': {{{wrong}}}, '{1}': {{{wrong}}}}}",
+        one.address, other.address
+    );
+    let shown = probe(&bed, &text);
+    shown.says(4, &["credential-refused", "credential-withheld", "has just refused the same credential"]);
+    let refused = shown.stdout.find("credential-refused").unwrap() < shown.stdout.find("credential-withheld").unwrap();
+    let kept = if refused { &other.address } else { &one.address };
+    shown.says(4, &[&format!("GET /v2/ again {kept} not sent, the credential is kept back")]);
+    assert!(!shown.stdout.contains("0ms failed") && !shown.stdout.contains("failed 0ms"), "{}", shown.stdout);
+    let json = bed.run(&["probe", "--root", "node", "--output", "json"]);
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
+    let ends = |verdict: &str| {
+        let all = json["registries"].as_array().unwrap();
+        let of = all.iter().find(|registry| registry["verdict"] == verdict).unwrap();
+        let last = of["steps"].as_array().unwrap().last().unwrap();
+        (last["ended"].clone(), last["passed"].clone(), last["status"].clone())
+    };
+    assert_eq!(ends("credential-withheld"), ("withheld".into(), false.into(), Value::Null));
+    assert_eq!(ends("credential-refused"), ("passed".into(), true.into(), 401.into()));
+}
+
+#[test]
 fn inputs_are_probed_with_the_files_that_they_bring() {
     let bed = Bed::new();
     let dir = bed.path().join("registry");

@@ -7,7 +7,7 @@ use agent_core::node::annotations::NodeSeen;
 use agent_core::node::discovery::{self, Hints};
 use agent_core::node::observed::{Installation, Unsupported};
 use agent_core::node::plan::Desired;
-use agent_core::preflight::{HostReport, Outcome, Place, Report, Scope, Stop};
+use agent_core::preflight::{End, HostReport, Outcome, Place, Report, Scope, Stop};
 use agent_core::registries::model::Registries;
 use agent_core::registries::on_disk::{self, OnDisk};
 use agent_core::tree::Tree;
@@ -184,10 +184,15 @@ fn details(text: &mut String, host: &HostReport) {
 }
 
 fn step(stop: &Stop) -> String {
-    let Stop { step, at, status, is_passed, took } = stop;
+    let Stop { step, at, status, end, took } = stop;
     let status = status.map_or_else(String::new, |status| format!(" {status}"));
-    let ended = if *is_passed { "" } else { " failed" };
-    format!("{step} {at}{status}{ended} {}ms", took.as_millis())
+    let took = took.as_millis();
+    match end {
+        End::Passed => format!("{step} {at}{status} {took}ms"),
+        End::Failed => format!("{step} {at}{status} failed {took}ms"),
+        End::Withheld => format!("{step} {at} not sent, the credential is kept back"),
+        End::Proxied => format!("{step} {at} not done, containerd goes through a proxy"),
+    }
 }
 
 /// What it means for pulls. A fallback that does not answer is worth knowing, and no fault.
@@ -214,7 +219,8 @@ pub fn as_json(report: &Report) -> Value {
                         "step": stop.step,
                         "host": stop.at,
                         "status": stop.status,
-                        "passed": stop.is_passed,
+                        "passed": stop.end == End::Passed,
+                        "ended": stop.end.as_str(),
                         "milliseconds": milliseconds(stop.took),
                     })
                 })

@@ -24,7 +24,7 @@ pub use judge::{Judgement, judge};
 pub use news::{Faults, News};
 pub use periodic::{LastProbe, Wait, next_probe};
 pub use proxy::Proxy;
-pub use report::{HostReport, Report, Stop};
+pub use report::{End, HostReport, Report, Stop};
 pub use target::{Client, Place, Target, Trust, node_targets, targets};
 pub use url::{Scheme, Url};
 pub use verdict::{Kind, Outcome, Stage, Verdict};

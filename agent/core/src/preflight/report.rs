@@ -41,10 +41,35 @@ pub struct Stop {
     pub at: String,
     /// Status of an answer.
     pub status: Option<u16>,
-    /// Whether it went on from there.
-    pub is_passed: bool,
+    /// How it ended.
+    pub end: End,
     /// How long it took.
     pub took: Duration,
+}
+
+/// How a step of a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It went on from there.
+    Passed,
+    /// It was done, and did not lead on.
+    Failed,
+    /// It was not done: it would have carried the credential to where that is not to go.
+    Withheld,
+    /// It was not done: containerd would do it through a proxy.
+    Proxied,
+}
+
+impl End {
+    /// In one word, for JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Withheld => "withheld",
+            Self::Proxied => "proxied",
+        }
+    }
 }
 
 impl Report {

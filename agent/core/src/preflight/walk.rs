@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, Reply, ReplyFault, TlsFault};
 use super::credential::Credential;
-use super::report::{HostReport, Stop};
+use super::report::{End, HostReport, Stop};
 use super::target::Target;
 use super::url::{Scheme, Url};
 use super::verdict::{Kind, Verdict};
@@ -99,6 +99,17 @@ enum Asking {
     BackBasic,
     /// `/v2/` again, with a token.
     BackBearer,
+}
+
+impl Asking {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "GET /v2/",
+            Self::Post => "POST token",
+            Self::Get => "GET token",
+            Self::BackBasic | Self::BackBearer => "GET /v2/ again",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,9 +197,20 @@ impl Walk {
             Answer::Replied(reply) => Some(reply.status),
             _ => None,
         };
-        let is_passed = matches!(answer, Answer::Resolved | Answer::Connected | Answer::Secured | Answer::Replied(_));
+        let end = match &answer {
+            Answer::Resolved | Answer::Connected | Answer::Secured | Answer::Replied(_) => End::Passed,
+            Answer::Withheld { .. } => End::Withheld,
+            Answer::Proxied => End::Proxied,
+            Answer::NotResolved(_)
+            | Answer::NotConnected(_)
+            | Answer::NotSecured(_)
+            | Answer::NotReplied(_)
+            | Answer::TimedOut => End::Failed,
+        };
+        // What is withheld is the request, however far the way to it was gone.
+        let step = if end == End::Withheld { self.asking.name() } else { self.name() };
         let at = self.request.url.authority().to_owned();
-        self.stops.push(Stop { step: self.name(), at, status, is_passed, took });
+        self.stops.push(Stop { step, at, status, end, took });
         match (self.phase, answer) {
             (Phase::Resolve, Answer::Resolved) => self.phase = Phase::Connect,
             (Phase::Connect, Answer::Connected) => {
@@ -219,14 +241,19 @@ impl Walk {
     }
 
     fn name(&self) -> &'static str {
-        match (self.phase, self.asking) {
-            (Phase::Resolve, _) => "resolve",
-            (Phase::Connect, _) => "connect",
-            (Phase::Secure, _) => "tls",
-            (Phase::Send, Asking::Ping) => "GET /v2/",
-            (Phase::Send, Asking::Post) => "POST token",
-            (Phase::Send, Asking::Get) => "GET token",
-            (Phase::Send, Asking::BackBasic | Asking::BackBearer) => "GET /v2/ again",
+        match self.phase {
+            Phase::Resolve => "resolve",
+            Phase::Connect => "connect",
+            Phase::Secure => "tls",
+            Phase::Send => self.asking.name(),
+        }
+    }
+
+    /// Takes down a request that is not made, since it would carry the credential to where that is not to go.
+    fn withhold(&mut self, asking: Asking, to: &Url) {
+        if self.credential.is_some() {
+            let at = to.authority().to_owned();
+            self.stops.push(Stop { step: asking.name(), at, status: None, end: End::Withheld, took: Duration::ZERO });
         }
     }
 

@@ -25,7 +25,13 @@ impl Walk {
             Asking::Ping => self.pinged(reply),
             Asking::Post => self.posted(reply),
             Asking::Get => self.got(reply),
-            Asking::BackBasic | Asking::BackBearer => Some(self.came_back(reply)),
+            Asking::BackBasic | Asking::BackBearer => {
+                let to = reply.header("location").and_then(|location| self.request.url.join(location));
+                if let (301 | 302 | 303 | 307 | 308, Some(to)) = (reply.status, to) {
+                    self.withhold(self.asking, &to);
+                }
+                Some(self.came_back(reply))
+            }
         };
         self.verdict = verdict;
     }
@@ -174,8 +180,10 @@ impl Walk {
         };
         let shown = realm.to_string();
         if self.root.scheme() == Scheme::Https && realm.scheme() == Scheme::Http {
+            self.withhold(Asking::Post, &realm);
+            let crosses = if self.credential.is_some() { "the credential" } else { "each token" };
             let what = format!(
-                "{registry} is https and sends for tokens to {}: the credential would cross the network in clear",
+                "{registry} is https and sends for tokens to {}: {crosses} would cross the network in clear",
                 self.shown(&shown)
             );
             let remedy = "correct the public URL of the registry where it is configured (Gitea: `ROOT_URL`), or let the \
@@ -323,6 +331,7 @@ impl Walk {
             return Some(Verdict::new(kind, what, "write the endpoint as it is meant").seen(reply.status, header));
         };
         if self.request.authorization.is_some() && !next.is_same_server(&self.request.url) {
+            self.withhold(self.asking, &next);
             let what = format!("the token realm {from} redirects elsewhere, where the credential is not sent");
             return Some(Verdict::new(Kind::RealmRedirect, what, self.realm_remedy()).seen(reply.status, header));
         }

@@ -340,6 +340,31 @@ fn a_step_that_fails_at_the_realm_is_the_realms() {
 }
 
 #[test]
+fn a_credential_that_is_kept_back_is_no_step_that_failed() {
+    let withheld = || Answer::Withheld { refused_by: "q".to_owned() };
+    let elsewhere = |status| reply(status, &[("location", "https://else/x")], "");
+    for (world, last) in [
+        (gitea("r", "t").fails("resolve", "t", withheld()), ("POST token", "t")),
+        (gitea("r", "t").fails("send", "t", withheld()), ("POST token", "t")),
+        (World::default().on("r", "GET /v2/", challenge("http://t/token")), ("POST token", "t")),
+        (gitea("r", "t").on("t", "GET /v2/token?service=s basic", elsewhere(302)), ("GET token", "else")),
+        (gitea("r", "t").on("r", "GET /v2/ bearer", elsewhere(307)), ("GET /v2/ again", "else")),
+    ] {
+        let report = world.probe(&with_auth());
+        let stop = report.stops.last().unwrap();
+        assert_eq!((stop.step, stop.at.as_str(), stop.status, stop.end), (last.0, last.1, None, End::Withheld));
+        assert!(report.stops.iter().all(|stop| stop.end != End::Failed), "{report:?}");
+    }
+    let anonymously = World::default().on("r", "GET /v2/", challenge("http://t/token")).probe(anonymous());
+    says(&anonymously, Kind::RealmScheme, &["each token would cross"]);
+    assert_eq!(anonymously.stops.last().unwrap().end, End::Passed, "there was nothing to be kept back");
+    let proxied = World::default().fails("resolve", "r", Answer::Proxied).probe(anonymous());
+    assert_eq!(proxied.stops.last().unwrap().end, End::Proxied);
+    let failed = World::default().fails("resolve", "r", Answer::NotResolved(NameFault::Unknown)).probe(anonymous());
+    assert_eq!(failed.stops.last().unwrap().end, End::Failed);
+}
+
+#[test]
 fn the_answer_to_the_ping_tells_a_registry_from_something_else() {
     let html = ("content-type", "text/html; charset=utf-8");
     for (answer, kind, word) in [
