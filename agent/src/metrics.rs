@@ -222,6 +222,13 @@ impl Metrics {
         }
     }
 
+    /// What an earlier process heard when it asked last: so many registries refused their credential.
+    pub fn refused_before(&self, registries: usize, at: Timestamp) {
+        self.asked_at.set(seconds(at));
+        let label = [("verdict", Kind::CredentialRefused.as_str())];
+        self.registries.get_or_create(&label).set(i64::try_from(registries).unwrap_or(i64::MAX));
+    }
+
     /// When the first certificate of the desired file ends.
     pub fn certificates(&self, first: Option<Timestamp>) {
         self.certificate_end.set(first.map_or(f64::INFINITY, seconds));

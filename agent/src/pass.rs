@@ -6,8 +6,8 @@ use agent_core::digest::Key;
 use agent_core::node::annotations::{NodeSeen, Phase, Told, sentence};
 use agent_core::node::discovery::Hints;
 use agent_core::node::evidence::Check;
-use agent_core::node::heard::{Heard, Inquiry, PreflightSeen};
-use agent_core::node::journal::JournalSeen;
+use agent_core::node::heard::{Heard, Inquiry, PreflightSeen, ProbeSeen};
+use agent_core::node::journal::{JournalSeen, ProbeRefused};
 use agent_core::node::observed::{ApiSeen, Role};
 use agent_core::node::plan::{Depth, Desired, Observed, Plan, Step, plan};
 use agent_core::node::turn::{Reach, Turn, TurnSource};
@@ -94,6 +94,8 @@ pub struct Passes {
     inquiry: Option<Inquiry>,
     /// What the registries said when they were asked last.
     preflight: Option<PreflightSeen>,
+    /// What was heard of credentials and is not in the journal yet.
+    probe: Option<ProbeSeen>,
     told: Option<Told>,
     failures: u32,
 }
@@ -109,6 +111,7 @@ impl Passes {
             look: Depth::Steady,
             inquiry: None,
             preflight: None,
+            probe: None,
             told: None,
             failures: 0,
         }
@@ -158,13 +161,33 @@ impl Passes {
             return None;
         }
         let installation = self.host.installation(&Hints::of(node, &policy.unit)).await.ok()?.ok()?;
-        let at = clock().ok()?.boot;
+        let now = clock().ok()?;
         let scope = Scope::from(&policy.preflight);
         let root = self.host.root();
         let report = Asking::new(&wanted.registries, &wanted.tree, &installation, root, scope).run().await;
-        let seen = PreflightSeen::of(&report, &policy.preflight, &wanted.revision, at);
+        let seen = PreflightSeen::of(&report, &policy.preflight, &wanted.revision, now.boot);
+        if seen.refused.is_none() && report.has_refusal() {
+            // The policy lets it pass: what will run here is known to be refused, and not asked again for that.
+            self.probe = Some(ProbeSeen::of(&report, &wanted.revision, now.wall));
+        }
         self.preflight = Some(seen.clone());
         Some((seen, report))
+    }
+
+    /// Takes note of what the registries said of what runs here; the next pass writes it down.
+    pub fn probed(&mut self, seen: ProbeSeen) {
+        self.probe = Some(seen);
+    }
+
+    /// Who refused a credential of what runs here, to this process or to an earlier one: nobody is sent it again.
+    pub fn probe_refused(&self) -> Option<ProbeRefused> {
+        if let Some(ProbeSeen { refused: Some(refused), .. }) = &self.probe {
+            return Some(refused.clone());
+        }
+        match self.host.record() {
+            Ok(JournalSeen::Found(record)) => record.probe_refused,
+            Ok(JournalSeen::Missing | JournalSeen::Newer(_) | JournalSeen::Damaged(_)) | Err(_) => None,
+        }
     }
 
     /// Does one pass.
@@ -186,6 +209,7 @@ impl Passes {
             return Err(failed.into());
         }
         self.failures = 0;
+        self.probe = None;
         if !self.is_open() {
             self.held = None;
         }
@@ -212,6 +236,7 @@ impl Passes {
             heard = hearing.heard().clone();
         }
         heard.preflight.clone_from(&self.preflight);
+        heard.probe.clone_from(&self.probe);
         let clock = self.host.clock().map_err(HostError::Clock)?;
         if let Ok(seen) = &host {
             tracing::trace!(?seen.service, ?seen.guard, ?seen.evidence, "observed");

@@ -98,9 +98,11 @@ pub async fn agent(args: &AgentArgs, lossy: &Lossy) -> Result<(), AgentError> {
     let sources = Sources::start(args, &metrics, &mut tasks).await?;
     let file = watching::directory(host.root(), &host.directory());
     let source = if sources.cluster.is_some() { TurnSource::Coordinator } else { TurnSource::Local };
+    let passes = Passes::new(host, key.clone(), source);
+    let probing = remembered(&passes, &metrics);
     let looping = Loop {
         namespace: args.namespace.clone(),
-        passes: Passes::new(host, key.clone(), source),
+        passes,
         key,
         sources,
         file,
@@ -110,12 +112,23 @@ pub async fn agent(args: &AgentArgs, lossy: &Lossy) -> Result<(), AgentError> {
         settled: None,
         fresh: None,
         last_policy: None,
-        probing: Probing::new(),
+        probing,
         remark: None,
     };
     let term = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
     let int = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
     looping.run(term, int, &mut tasks).await
+}
+
+/// The probe of a new process: what an earlier one heard is known, and shown, without asking anybody.
+fn remembered(passes: &Passes, metrics: &Metrics) -> Probing {
+    match passes.probe_refused() {
+        Some(refused) => {
+            metrics.refused_before(refused.urls.len(), refused.at);
+            Probing::new(&refused.urls)
+        }
+        None => Probing::new(&[]),
+    }
 }
 
 /// Inputs that changed and have to stand still before they count.

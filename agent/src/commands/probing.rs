@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use agent_core::preflight::{Faults, LastProbe, News, Report, Wait, next_probe};
+use agent_core::preflight::{Faults, News, Report, Wait, next_probe};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::agent::AgentError;
@@ -23,7 +23,7 @@ pub(super) struct Probed {
 pub(super) struct Probing {
     tasks: JoinSet<Option<Probed>>,
     asking: Option<AbortHandle>,
-    last: Option<LastProbe>,
+    last: Option<Duration>,
     started: Option<Duration>,
     seed: u64,
     faults: Faults,
@@ -31,7 +31,8 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    pub(super) fn new() -> Self {
+    /// `refused`: what an earlier process heard and made known.
+    pub(super) fn new(refused: &[String]) -> Self {
         let seed = u64::from_str_radix(&crate::random::dice(), 16).unwrap_or_default();
         Self {
             tasks: JoinSet::new(),
@@ -39,17 +40,17 @@ impl Probing {
             last: None,
             started: None,
             seed,
-            faults: Faults::default(),
+            faults: Faults::refused(refused),
             news_at: None,
         }
     }
 
     /// When the registries are to be asked for what runs here.
-    pub(super) fn due(&mut self, revision: &str, now: Duration) -> Wait {
+    pub(super) fn due(&mut self, revision: &str, refused: Option<&str>, now: Duration) -> Wait {
         let started = *self.started.get_or_insert(now);
         match self.asking {
             Some(_) => Wait::ForInputs,
-            None => next_probe(self.last.as_ref(), revision, started, now, self.seed),
+            None => next_probe(self.last, refused, revision, started, now, self.seed),
         }
     }
 
@@ -92,8 +93,8 @@ impl Probing {
 
     /// Takes note of a report, of a preflight too, and gives what is to be made known.
     pub(super) fn heard(&mut self, probed: &Probed) -> Option<News> {
-        let Probed { revision, at, report } = probed;
-        self.last = Some(LastProbe { at: *at, revision: revision.clone(), refused: report.has_refusal() });
+        let Probed { revision: _, at, report } = probed;
+        self.last = Some(*at);
         if self.news_at.is_some_and(|before| at.saturating_sub(before) < NEWS_APART) {
             // It is told the next time, if it is still so.
             return None;

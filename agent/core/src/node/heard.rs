@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use super::annotations::Phase;
+use super::journal::ProbeRefused;
 use crate::policy::Preflight;
-use crate::preflight::{Judgement, Report, judge};
+use crate::preflight::{Judgement, Kind, Report, judge};
+use jiff::Timestamp;
 
 /// Everything that was heard. `Default` is a process that heard nothing yet, or has no cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Heard {
     pub inputs: Option<Read<()>>,
     /// What the registries said to this node.
     pub preflight: Option<PreflightSeen>,
+    /// What was heard of the credentials of what runs here, and is not in the journal yet.
+    pub probe: Option<ProbeSeen>,
     /// The coordinator's Lease, by a quorum read.
     pub lease: Option<Read<LeaseSeen>>,
     /// The server gate; an error is a refusal, too.
@@ -74,6 +78,26 @@ impl PreflightSeen {
         let Judgement { blocked, credential_refused, warnings } = judge(report, policy);
         let (refused, blocked) = if credential_refused { (blocked, None) } else { (None, blocked) };
         Self { at, revision: revision.to_owned(), hosts: report.hosts.len(), refused, blocked, warnings }
+    }
+}
+
+/// What was heard of the credentials of one revision. Facts alone: none refused is a fact, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeSeen {
+    /// The revision.
+    pub revision: String,
+    /// Who refused, if anybody did.
+    pub refused: Option<ProbeRefused>,
+}
+
+impl ProbeSeen {
+    /// What a report says of it. `at` is the wall clock's.
+    pub fn of(report: &Report, revision: &str, at: Timestamp) -> Self {
+        let refusing = report.hosts.iter().filter(|host| host.verdict.kind == Kind::CredentialRefused);
+        let urls: Vec<String> = refusing.map(|host| host.url.to_string()).collect();
+        let revision = revision.to_owned();
+        let refused = (!urls.is_empty()).then(|| ProbeRefused { revision: revision.clone(), urls, at });
+        Self { revision, refused }
     }
 }
 

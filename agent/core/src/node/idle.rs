@@ -85,6 +85,7 @@ pub(crate) fn retried(case: &Case<'_>) -> Option<Record> {
     remember(&mut record.retries, token.to_owned(), REMEMBERED);
     record.failed.clear();
     record.refused = None;
+    record.probe_refused = None;
     record.unused = None;
     record.inconclusive = None;
     record.restores.clear();

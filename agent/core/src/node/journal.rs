@@ -53,6 +53,9 @@ pub struct Record {
     pub unused: Option<Unused>,
     /// What the preflight refused: it is not asked for again until other inputs come, or `retry`.
     pub refused: Option<Refused>,
+    /// A credential of what runs here that a registry refused: it is not sent again until the inputs change, or `retry`,
+    /// however often the agent starts anew.
+    pub probe_refused: Option<ProbeRefused>,
     /// Models that failed here; at most 16, oldest first.
     pub failed: Vec<FailedModel>,
     /// The `retry` tokens that were honoured; at most 16, oldest first.
@@ -136,6 +139,19 @@ pub struct Refused {
     pub revision: String,
     /// Why, in one sentence.
     pub why: String,
+}
+
+/// Registries that refused their credential to this node, for one revision. Neither the credential nor a digest of it
+/// is kept: the revision says when there is another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeRefused {
+    /// The revision.
+    pub revision: String,
+    /// What was asked, as it is shown: without user part and query.
+    pub urls: Vec<String>,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// Verdicts that something else explained.

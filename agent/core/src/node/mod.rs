@@ -17,6 +17,7 @@ pub mod observed;
 mod pace;
 pub mod plan;
 pub mod prepare;
+mod probed;
 mod proving;
 pub mod pulls;
 mod remark;

@@ -286,7 +286,7 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Plan {
                 Some(_) => Phase::Proving,
             };
             let plan = Plan::resting(phase, sentence.clone()).of(&record);
-            return super::exchange::close(seen, &record, plan);
+            return super::probed::remember(seen, &record, super::exchange::close(seen, &record, plan));
         }
     };
     let case = Case { seen, policy, host, record: &record };
@@ -294,7 +294,8 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Plan {
         Some(intent) => super::proving::plan(&case, intent),
         None => super::idle::plan(&case),
     };
-    let mut plan = super::exchange::close(seen, &record, plan);
+    let plan = super::exchange::close(seen, &record, plan);
+    let mut plan = super::probed::remember(seen, &record, plan);
     let ends = super::counted::counted(host, &record, &plan);
     plan.counted.extend(ends);
     plan

@@ -22,7 +22,7 @@ pub use answer::{Answer, NameFault, Names, Reply, ReplyFault, RouteFault, TlsFau
 pub use credential::Credential;
 pub use judge::{Judgement, judge};
 pub use news::{Faults, News};
-pub use periodic::{LastProbe, Wait, next_probe};
+pub use periodic::{Wait, next_probe};
 pub use proxy::Proxy;
 pub use report::{End, HostReport, Report, Stop};
 pub use target::{Client, Place, Target, Trust, node_targets, targets};

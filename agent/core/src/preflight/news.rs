@@ -19,6 +19,11 @@ pub struct News {
 }
 
 impl Faults {
+    /// What an earlier process heard and made known: credentials that were refused.
+    pub fn refused(urls: &[String]) -> Self {
+        Self(urls.iter().map(|url| (url.clone(), Kind::CredentialRefused)).collect())
+    }
+
     /// Takes note of a report. What cannot be told changes nothing, and a host that is not asked any more is forgotten.
     pub fn learn(&mut self, report: &Report) -> Option<News> {
         let Self(known) = self;
@@ -88,5 +93,13 @@ mod tests {
         ] {
             assert_eq!(learn(&mut faults, &hosts), news, "{hosts:?}");
         }
+    }
+
+    #[test]
+    fn what_an_earlier_process_made_known_is_not_news_again() {
+        let known = || Faults::refused(&["https://a/v2/".to_owned()]);
+        assert_eq!(learn(&mut known(), &[("a", Place::Endpoint, Kind::CredentialRefused)]), None);
+        let well = learn(&mut known(), &[("a", Place::Endpoint, Kind::Fine)]);
+        assert_eq!(well, Some((false, "a is well again".to_owned())));
     }
 }

@@ -8,17 +8,6 @@ const EVERY: Duration = Duration::from_secs(6 * 3600);
 /// together must not ask together.
 const SPREAD: Duration = Duration::from_secs(3600);
 
-/// The last time that all hosts were asked, by a probe or by a preflight.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastProbe {
-    /// When, on the clock that `now` is read from.
-    pub at: Duration,
-    /// For which revision.
-    pub revision: String,
-    /// A host refused a credential.
-    pub refused: bool,
-}
-
 /// When to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -31,14 +20,24 @@ pub enum Wait {
     ForInputs,
 }
 
-/// When to ask next. `seed` is random, drawn once by a process; `started` is when it began to have inputs.
-pub fn next_probe(last: Option<&LastProbe>, revision: &str, started: Duration, now: Duration, seed: u64) -> Wait {
+/// When to ask next. `last` is when all hosts were asked last, by a probe or by a preflight, on the clock of `now`; `refused` is the revision of which a host refused a credential, in this process or in an earlier
+/// one; `seed` is random, drawn once by a process; `started` is when it began to have inputs.
+pub fn next_probe(
+    last: Option<Duration>,
+    refused: Option<&str>,
+    revision: &str,
+    started: Duration,
+    now: Duration,
+    seed: u64,
+) -> Wait {
+    if refused == Some(revision) {
+        return Wait::ForInputs;
+    }
     let due = match last {
-        Some(last) if last.revision == revision && last.refused => return Wait::ForInputs,
         Some(last) => {
             // Another number for each turn, so that nodes that once met part again.
-            let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(last.at.as_secs());
-            last.at + EVERY - SPREAD / 2 + jitter(seed)
+            let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(last.as_secs());
+            last + EVERY - SPREAD / 2 + jitter(seed)
         }
         None => started + jitter(seed),
     };
@@ -59,35 +58,34 @@ mod tests {
 
     use super::*;
 
-    fn last(at: u64, refused: bool) -> LastProbe {
-        LastProbe { at: Duration::from_secs(at), revision: "r1".to_owned(), refused }
+    fn next(last: Option<u64>, refused: Option<&str>, now: Duration, seed: u64) -> Wait {
+        next_probe(last.map(Duration::from_secs), refused, "r1", Duration::ZERO, now, seed)
     }
 
     #[test]
     fn nodes_that_start_together_do_not_ask_together() {
-        let first = |seed| next_probe(None, "r1", Duration::ZERO, Duration::ZERO, seed);
+        let first = |seed| next(None, None, Duration::ZERO, seed);
         let times: BTreeSet<_> = (1..200).map(|seed| format!("{:?}", first(seed))).collect();
         assert!(times.len() > 150, "{}", times.len());
-        assert_eq!(next_probe(None, "r1", Duration::ZERO, SPREAD, 7), Wait::Now);
+        assert_eq!(next(None, None, SPREAD, 7), Wait::Now);
     }
 
     #[test]
     fn it_is_asked_every_six_hours_more_or_less() {
         for seed in 0..500 {
-            let Wait::Until(due) = next_probe(Some(&last(100, false)), "r1", Duration::ZERO, Duration::ZERO, seed)
-            else {
-                panic!("not yet")
-            };
+            let Wait::Until(due) = next(Some(100), None, Duration::ZERO, seed) else { panic!("not yet") };
             let hours = (due.as_secs() - 100) as f64 / 3600.0;
             assert!((5.5..6.5).contains(&hours), "{hours}");
-            assert_eq!(next_probe(Some(&last(100, false)), "r1", Duration::ZERO, due, seed), Wait::Now);
+            assert_eq!(next(Some(100), None, due, seed), Wait::Now);
         }
     }
 
     #[test]
     fn after_one_refusal_it_is_silent_until_the_inputs_change() {
         let late = Duration::from_secs(1_000_000);
-        assert_eq!(next_probe(Some(&last(0, true)), "r1", Duration::ZERO, late, 1), Wait::ForInputs);
-        assert_eq!(next_probe(Some(&last(0, true)), "r2", Duration::ZERO, late, 1), Wait::Now);
+        for last in [Some(0), None] {
+            assert_eq!(next(last, Some("r1"), late, 1), Wait::ForInputs, "in this process, or in an earlier one");
+            assert_eq!(next(last, Some("r0"), late, 1), Wait::Now);
+        }
     }
 }

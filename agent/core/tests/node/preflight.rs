@@ -1,7 +1,9 @@
 //! What the registries say before a node is disturbed, and what follows from it.
 
 use agent_core::node::annotations::Phase;
-use agent_core::node::heard::Inquiry;
+use agent_core::node::heard::{Inquiry, ProbeSeen};
+use agent_core::node::journal::ProbeRefused;
+use agent_core::node::plan::Desired;
 use agent_core::policy::{Enforcement, Mode, Preflight};
 use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
@@ -130,6 +132,44 @@ fn alone_what_is_enforced_and_may_pass_is_asked_again_after_five_minutes() {
     world.pass_time(5 * MINUTE);
     assert_eq!(world.settle(HOUR).phase, Phase::Current, "{}", world.told());
     assert_eq!(world.cluster.preflights, asked + 1);
+}
+
+#[test]
+fn a_credential_that_a_probe_saw_refused_is_kept_until_the_inputs_are_others() {
+    let refused = |revision: &str| {
+        let urls = vec!["https://m.example.com/v2/".to_owned()];
+        ProbeRefused { revision: revision.to_owned(), urls, at: "2026-11-21T00:00:00Z".parse().unwrap() }
+    };
+    let seen = |revision: &str, refused| ProbeSeen { revision: revision.to_owned(), refused };
+    let kept = |world: &World| world.record.as_ref().unwrap().probe_refused.as_ref().map(|kept| kept.revision.clone());
+    let mut world = managed();
+    world.hears(seen("r1", Some(refused("r1"))));
+    assert_eq!(world.settle(HOUR).phase, Phase::Current);
+    assert_eq!(kept(&world).as_deref(), Some("r1"));
+    for _ in 0..3 {
+        world.die();
+        world.settle(HOUR);
+        assert_eq!(kept(&world).as_deref(), Some("r1"), "an agent that starts anew knows it");
+    }
+    world.hears(seen("r9", None));
+    assert_eq!(kept(&world).as_deref(), Some("r1"), "that was said of something else");
+    world.hears(seen("r1", None));
+    assert_eq!(kept(&world), None, "it is taken now");
+    world.hears(seen("r9", Some(refused("r9"))));
+    assert_eq!(kept(&world), None, "of what neither runs here nor is wanted nothing is kept");
+    world.hears(seen("r1", Some(refused("r1"))));
+    world.desired = Desired::Waiting("not read yet".to_owned());
+    world.settle(HOUR);
+    assert_eq!(kept(&world).as_deref(), Some("r1"), "not to see the inputs is no change of them");
+    world.wants("r2", &second());
+    world.pass(None);
+    // The policy lets a refusal pass: it is known before the file is there, and through the whole turn.
+    world.hears(seen("r2", Some(refused("r2"))));
+    assert_eq!(world.settle(HOUR).phase, Phase::Current, "{}", world.told());
+    assert_eq!(kept(&world).as_deref(), Some("r2"));
+    world.wants("r3", &first());
+    assert_eq!(world.settle(HOUR).phase, Phase::Current, "{}", world.told());
+    assert_eq!(kept(&world), None);
 }
 
 #[test]

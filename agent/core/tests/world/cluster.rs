@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_core::grant::{Ask, Grant};
 use agent_core::node::annotations::{PREFIX, Phase, Told, sentence};
-use agent_core::node::heard::{Heard, Inquiry, LeaseSeen, PreflightSeen, Read, Shown};
+use agent_core::node::heard::{Heard, Inquiry, LeaseSeen, PreflightSeen, ProbeSeen, Read, Shown};
 use agent_core::node::observed::{ApiSeen, Renewed, Role};
 use agent_core::node::plan::{Desired, Plan, Step};
 use agent_core::node::turn::{Reach, TurnSource};
@@ -50,6 +50,13 @@ pub struct Cluster {
 }
 
 impl World {
+    /// One pass that is told what the registries said of a revision.
+    pub fn hears(&mut self, probe: ProbeSeen) {
+        self.cluster.heard.probe = Some(probe);
+        self.pass(None);
+        self.cluster.heard.probe = None;
+    }
+
     /// Puts the node into a cluster with a coordinator that holds its Lease.
     pub fn joins(&mut self) {
         self.source = TurnSource::Coordinator;

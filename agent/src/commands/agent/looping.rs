@@ -67,7 +67,7 @@ impl Loop {
                 _ = tasks.join_next(), if !tasks.is_empty() => return Err(AgentError::Task),
                 () = self.sources.changed() => self.look_at_inputs(),
                 () = self.file.changed() => {}
-                probed = self.probing.done() => self.heard(&probed?),
+                probed = self.probing.done() => self.probed(&probed?),
                 () = sleep_until(wake) => {}
             }
             if Instant::now() >= read_again {

@@ -1,6 +1,7 @@
 //! The registries are asked beside the passes of the loop.
 
 use agent_core::node::discovery::Hints;
+use agent_core::node::heard::ProbeSeen;
 use agent_core::node::plan::Plan;
 use agent_core::policy::{Mode, Policy};
 use agent_core::preflight::{News, Scope, Wait};
@@ -24,7 +25,8 @@ impl Loop {
         }
         let is_wanted = !is_busy && self.passes.is_node() && policy.mode == Mode::Manage && policy.preflight.is_on();
         let (Some(revision), Ok(now)) = (plan.revision.as_ref().filter(|_| is_wanted), clock()) else { return later };
-        match self.probing.due(revision, now.boot) {
+        let refused = self.passes.probe_refused().map(|refused| refused.revision);
+        match self.probing.due(revision, refused.as_deref(), now.boot) {
             Wait::Until(due) => return Instant::now() + due.saturating_sub(now.boot),
             Wait::ForInputs => return later,
             Wait::Now => {}
@@ -37,6 +39,14 @@ impl Loop {
             self.probing.begin(revision.clone(), now.boot, asking);
         }
         later
+    }
+
+    /// Takes note of what they said of what runs here.
+    pub(super) fn probed(&mut self, probed: &Probed) {
+        if let Ok(now) = clock() {
+            self.passes.probed(ProbeSeen::of(&probed.report, &probed.revision, now.wall));
+        }
+        self.heard(probed);
     }
 
     /// Counts what the registries said, and makes known what changed.

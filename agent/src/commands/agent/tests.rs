@@ -59,19 +59,22 @@ fn started(fake: &Fake, counts: &Arc<Counts>, dir: &std::path::Path) -> (Loop, J
     let key = host.key().unwrap();
     let cluster = InCluster::start(fake.cluster(counts.clone()), "n1".into(), &mut tasks);
     let file = watching::directory(host.root(), &host.directory());
+    let passes = Passes::new(host, key.clone(), TurnSource::Coordinator);
+    let metrics = Arc::new(Metrics::new(Arc::default()));
+    let probing = remembered(&passes, &metrics);
     let looping = Loop {
         namespace: "k3s-registry-agent".into(),
-        passes: Passes::new(host, key.clone(), TurnSource::Coordinator),
+        passes,
         key,
         sources: Sources::of(cluster),
         file,
-        metrics: Arc::new(Metrics::new(Arc::default())),
+        metrics,
         liveness: Arc::new(Liveness::new(ALIVE)),
         is_ready: Arc::default(),
         settled: None,
         fresh: None,
         last_policy: None,
-        probing: Probing::new(),
+        probing,
         remark: None,
     };
     (looping, tasks)

@@ -1,5 +1,6 @@
 //! With a registry of its own: what is asked of it when, and what follows.
 
+use agent_core::node::annotations::Phase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -164,7 +165,7 @@ async fn a_token_that_expired_later_is_reported_once_and_not_sent_again() {
     *registry.mood.lock().unwrap() = Mood::Refuses;
     bed.looping.turn_of_the_loop(false).await;
     let probed = bed.looping.probing.done().await.unwrap();
-    bed.looping.heard(&probed);
+    bed.looping.probed(&probed);
     let told = |bed: &Bed, reason: &str| {
         let bodies = bed.fake.bodies();
         bodies.iter().filter(|body| body["reason"] == reason).map(|body| body["note"].to_string()).collect::<Vec<_>>()
@@ -180,6 +181,39 @@ async fn a_token_that_expired_later_is_reported_once_and_not_sent_again() {
     let sent = log.lock().unwrap().iter().filter(|line| line.contains("with credential")).count();
     assert_eq!((sent, bed.says("phase").as_deref()), (1, Some("Current")));
     assert!(!said(&bed).contains("canary"), "{}", said(&bed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_starts_anew_sends_no_refused_credential_again_until_retry() {
+    let (mut bed, log, registry) = probing().await;
+    *registry.mood.lock().unwrap() = Mood::Refuses;
+    bed.looping.turn_of_the_loop(false).await;
+    let probed = bed.looping.probing.done().await.unwrap();
+    bed.looping.probed(&probed);
+    bed.looping.turn_of_the_loop(false).await;
+    let sent = || log.lock().unwrap().iter().filter(|line| line.contains("with credential")).count();
+    let record = bed.dir.path().join("node/var/lib/k3s-registry-agent/record.json");
+    let kept = || fs::read_to_string(&record).unwrap();
+    let url = format!("http://{}/v2/", registry.at);
+    assert!(kept().contains(&url) && !kept().contains("canary"), "{}", kept());
+    let goes_round = async |bed: &mut Bed| {
+        bed.until(|bed| bed.looping.passes.told().is_some_and(|told| told.phase == Phase::Current)).await;
+        bed.looping.probing.is_due();
+        bed.looping.turn_of_the_loop(false).await;
+    };
+    for _ in 0..3 {
+        bed.dies();
+        goes_round(&mut bed).await;
+        assert!(!bed.looping.probing.is_asking() && sent() == 1, "{log:?}");
+        let metrics = bed.looping.metrics.encode();
+        assert!(metrics.contains("probe_registries{verdict=\"credential-refused\"} 1"), "{metrics}");
+        assert!(!metrics.contains("probe_last_timestamp_seconds 0"), "{metrics}");
+    }
+    bed.annotate("retry", "unlocked".into());
+    bed.until(|_| !kept().contains(&url)).await;
+    goes_round(&mut bed).await;
+    let probed = bed.looping.probing.done().await.unwrap();
+    assert!(probed.report.has_refusal() && sent() == 2, "{log:?}");
 }
 
 #[tokio::test(start_paused = true)]

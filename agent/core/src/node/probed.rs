@@ -1,0 +1,48 @@
+//! What the registries said of the credentials of what runs here, kept across processes: an agent that starts anew, on
+//! each node of a cluster, must not send a refused credential once more.
+
+use super::heard::ProbeSeen;
+use super::journal::{ProbeRefused, Record};
+use super::plan::{Desired, Observed, Plan, Step};
+
+/// Has what was heard written down with the rest of the plan, and what is no longer about anything taken out.
+pub(crate) fn remember(seen: &Observed, record: &Record, mut plan: Plan) -> Plan {
+    let mut is_written = false;
+    for step in &mut plan.steps {
+        if let Step::Record(written) = step {
+            written.probe_refused = kept(seen, record, written);
+            is_written = true;
+        }
+    }
+    let now = kept(seen, record, record);
+    if !is_written && now != record.probe_refused {
+        plan.steps.insert(0, Step::Record(Box::new(Record { probe_refused: now, ..record.clone() })));
+    }
+    plan
+}
+
+/// What is to stand in a record that is written.
+fn kept(seen: &Observed, before: &Record, written: &Record) -> Option<ProbeRefused> {
+    if written.retries != before.retries {
+        // `retry` is newer than whatever was heard.
+        return None;
+    }
+    let known = written.probe_refused.clone();
+    let refused = match &seen.heard.probe {
+        Some(ProbeSeen { refused: Some(refused), .. }) => Some(refused.clone()),
+        Some(ProbeSeen { refused: None, revision }) => known.filter(|known| known.revision != *revision),
+        None => known,
+    };
+    refused.filter(|refused| is_of_interest(seen, written, &refused.revision))
+}
+
+/// Of a revision that neither runs here nor is on its way here nothing has to be known.
+fn is_of_interest(seen: &Observed, record: &Record, revision: &str) -> bool {
+    let is_applied = record.applied.as_ref().is_some_and(|applied| applied.revision == revision);
+    let is_begun = record.intent.as_ref().is_some_and(|intent| intent.goal.revision() == revision);
+    let is_wanted = match &seen.desired {
+        Desired::Ready(wanted) => wanted.revision == revision,
+        Desired::Waiting(_) | Desired::None | Desired::Refused(_) => false,
+    };
+    is_applied || is_begun || is_wanted
+}
