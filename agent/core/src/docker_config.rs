@@ -107,6 +107,11 @@ pub enum EntryProblem {
         "has no user name beside its password: add `username` (registries that take a token alone accept any name)"
     )]
     NoUsername,
+    /// It would be sent as a part of the password, and refused.
+    #[error(
+        "holds a user name or password that ends in a line break, which would be a part of it: make it anew, with `printf %s` in place of `echo`"
+    )]
+    LineBreak,
     /// containerd would ask anonymously.
     #[error("has no password beside its user name: add `password`")]
     NoPassword,
@@ -124,6 +129,9 @@ pub enum HostError {
     /// containerd looks a host up by its exact name.
     #[error("a wildcard matches nothing, since containerd looks hosts up by their exact name: name each host")]
     Wildcard,
+    /// `ftp://host`.
+    #[error("is no http or https address: write the host alone")]
+    Scheme,
     /// A credential holds for a whole host.
     #[error("a credential cannot be limited to a path: write the host alone")]
     Path,
@@ -161,7 +169,11 @@ pub fn dockercfg(bytes: &[u8]) -> Result<DockerConfig, DockerConfigError> {
 /// API's own path and trailing slashes, Docker Hub under its one working name.
 pub fn host(written: &str) -> Result<String, HostError> {
     let text = written.trim();
-    let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let text = match text.split_once("://") {
+        Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => rest,
+        Some(_) => return Err(HostError::Scheme),
+        None => text,
+    };
     let (authority, path) = text.split_once('/').unwrap_or((text, ""));
     if authority.contains('@') {
         return Err(HostError::UserPart);
@@ -178,7 +190,8 @@ pub fn host(written: &str) -> Result<String, HostError> {
     if !is_host_and_port(authority) {
         return Err(HostError::Malformed);
     }
-    if DOCKER_HUB_SPELLINGS.contains(&authority) { Ok(DOCKER_HUB.to_owned()) } else { Ok(authority.to_owned()) }
+    let is_hub = DOCKER_HUB_SPELLINGS.iter().any(|name| authority.eq_ignore_ascii_case(name));
+    Ok(if is_hub { DOCKER_HUB } else { authority }.to_owned())
 }
 
 /// Tells whether the text is a host name, an IPv4 address or an IPv6 address in brackets, with an optional port. Such a
@@ -275,6 +288,10 @@ impl Entry {
             } else if (&username, &password) != (&decoded_username, &decoded_password) {
                 return Err(EntryProblem::ContradictoryAuth);
             }
+        }
+        let ends_in_break = |text: &Secret<String>| text.satisfies(|text| text.ends_with(['\n', '\r']));
+        if [&username, &password, &identitytoken].into_iter().any(ends_in_break) {
+            return Err(EntryProblem::LineBreak);
         }
         match (username.is_empty(), password.is_empty(), identitytoken.is_empty()) {
             (false, false, _) => Ok(Auth { username, password, ..Auth::default() }),
@@ -392,6 +409,9 @@ mod tests {
             (&format!(r#"{{"auth": "{}"}}"#, base64("u:")), "no password"),
             (&format!(r#"{{"username":"u","password":"{CANARY}","auth":"dTpw"}}"#), "something else"),
             (r#"{"username": "u"}"#, "no password"),
+            (&format!(r#"{{"auth": "{}"}}"#, base64(&format!("u:{CANARY}\n"))), "ends in a line break"),
+            (&format!(r#"{{"username": "u", "password": "{CANARY}\r\n"}}"#), "ends in a line break"),
+            (&format!(r#"{{"identitytoken": "{CANARY}\n"}}"#), "ends in a line break"),
             (&format!(r#"{{"password": "{CANARY}"}}"#), "no user name"),
             (&format!(r#"{{"registrytoken": "{CANARY}"}}"#), "registrytoken"),
             (&format!(r#"{{"password": ["{CANARY}"]}}"#), "not a Docker credential file (JSON, line 1, column"),
@@ -412,6 +432,8 @@ mod tests {
             ("r.example.com/v1//", "r.example.com"),
             ("https://index.docker.io/v1/", DOCKER_HUB),
             ("docker.io", DOCKER_HUB),
+            ("Docker.IO", DOCKER_HUB),
+            ("HTTPS://r.example.com/v1/", "r.example.com"),
             ("index.docker.io", DOCKER_HUB),
             ("registry-1.docker.io/v2", DOCKER_HUB),
             ("[::1]:5000", "[::1]:5000"),
@@ -438,7 +460,8 @@ mod tests {
             ("[::1]x", HostError::Malformed),
             ("[..]", HostError::Malformed),
             ("a\nb", HostError::Malformed),
-            ("ftp://r.example.com", HostError::Path),
+            ("ftp://r.example.com", HostError::Scheme),
+            ("://r.example.com", HostError::Scheme),
         ] {
             assert_eq!(host(written), Err(expected), "{written}");
         }

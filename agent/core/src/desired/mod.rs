@@ -113,7 +113,14 @@ pub fn merge<E: fmt::Display>(
     for credential in &gathered.credentials {
         fields.add_auth(&credential.host, &credential.auth, &credential.source);
     }
-    let placed = placement::place(&mut fields, &gathered.credentials, &gathered.tls);
+    let file_hosts = hosts(&file.registries);
+    let parts = gathered.parts.iter().flat_map(|(part, _)| hosts(&part.registries));
+    // A file that names nobody leaves it to the Secrets.
+    let written: BTreeSet<String> = match file_hosts.is_empty() {
+        true => BTreeSet::new(),
+        false => file_hosts.iter().cloned().chain(parts).collect(),
+    };
+    let placed = placement::place(&mut fields, &gathered.credentials, &gathered.tls, &written);
     fields.check();
     let Fields { registries, tls, credential_sources, refusals: conflicts, .. } = fields;
     refusals.extend(conflicts);
@@ -121,7 +128,6 @@ pub fn merge<E: fmt::Display>(
         return Outcome::Invalid(refusals);
     }
 
-    let file_hosts = hosts(&file.registries);
     let mut held: Vec<_> = gathered.missing.iter().map(Refusal::sentence).collect();
     if !policy.allow_removal {
         held.extend(removals(context, &credential_sources, &file_hosts, &gathered.used));

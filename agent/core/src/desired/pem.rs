@@ -3,16 +3,17 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::certificate;
 use crate::secret::Secret;
 
 /// What is wrong with a PEM file; never shows its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PemError {
     /// No block of the right kind.
-    #[error("holds no certificate in PEM form (a block from `-----BEGIN CERTIFICATE-----` to its END line)")]
+    #[error("holds no whole certificate in PEM form (a block from `-----BEGIN CERTIFICATE-----` to its END line)")]
     NoCertificate,
     /// No private key.
-    #[error("holds no private key in PEM form (a block from `-----BEGIN PRIVATE KEY-----` to its END line)")]
+    #[error("holds no whole private key in PEM form (a block from `-----BEGIN PRIVATE KEY-----` to its END line)")]
     NoKey,
     /// containerd has nobody to ask for the passphrase.
     #[error("holds an encrypted private key, which containerd cannot open: decrypt it with `openssl pkey`")]
@@ -20,6 +21,11 @@ pub(super) enum PemError {
     /// A key where only certificates belong.
     #[error("holds a private key beside the certificates: take it out")]
     KeyAmongCertificates,
+    /// containerd fails every pull of the host.
+    #[error(
+        "is not the key of the certificate in `tls.crt` (of the first one there, if it holds several): give both of one pair"
+    )]
+    KeyOfAnother,
 }
 
 /// Demands at least one certificate, and no private key.
@@ -41,6 +47,24 @@ pub(super) fn private_key(bytes: &[u8]) -> Result<(), PemError> {
         Some(block) if block.has_headers || block.label.starts_with("ENCRYPTED") => Err(PemError::EncryptedKey),
         Some(_) => Ok(()),
     }
+}
+
+/// Demands that the key is that of the first certificate, as far as that shows.
+pub(super) fn pair(certificates: &[u8], key: &[u8]) -> Result<(), PemError> {
+    let keys = blocks(key);
+    let key = keys.iter().find(|block| is_key(&block.label)).and_then(|block| block.der.as_ref());
+    let is_own = match (certificates_in(certificates).first(), key) {
+        (Some(first), Some(key)) => certificate::is_key_of(first, key.expose()),
+        (None, _) | (_, None) => None,
+    };
+    if is_own == Some(false) { Err(PemError::KeyOfAnother) } else { Ok(()) }
+}
+
+/// Tells whether a block has begun that is no whole one, which containerd passes over.
+pub(super) fn has_broken_block(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let begun = text.lines().filter(|line| marker(line.trim(), "BEGIN").is_some()).count();
+    begun != blocks(bytes).len()
 }
 
 fn is_key(label: &str) -> bool {
@@ -92,15 +116,19 @@ fn marker<'t>(line: &'t str, word: &str) -> Option<&'t str> {
 }
 
 fn der(body: &Secret<String>) -> Option<Secret<Vec<u8>>> {
-    STANDARD.decode(body.expose()).map(Secret::new).ok().filter(|der| der.expose().first() == Some(&0x30))
+    STANDARD
+        .decode(body.expose())
+        .map(Secret::new)
+        .ok()
+        .filter(|der| der.expose().first() == Some(&0x30) && certificate::is_whole(der.expose()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\nAAAA\n-----END CERTIFICATE-----\n";
-    const KEY: &str = "-----BEGIN EC PRIVATE KEY-----\nMIIB\n-----END EC PRIVATE KEY-----\n";
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAIA\nAA==\n-----END CERTIFICATE-----\n";
+    const KEY: &str = "-----BEGIN EC PRIVATE KEY-----\nMAA=\n-----END EC PRIVATE KEY-----\n";
 
     #[test]
     fn certificates_are_whole_blocks_of_der_and_nothing_secret() {
@@ -113,6 +141,7 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\n%%%%\n-----END CERTIFICATE-----",
             "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----",
             "-----BEGIN CERTIFICATE-----\nMIIB\n-----END PRIVATE KEY-----",
+            "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
             "-----BEGIN TRUSTED CERTIFICATE-----\nMIIB\n-----END TRUSTED CERTIFICATE-----",
         ] {
             assert_eq!(certificates(bad.as_bytes()), Err(PemError::NoCertificate), "{bad}");
@@ -122,12 +151,25 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_was_cut_off_shows_among_whole_ones() {
+        let cut = "-----BEGIN CERTIFICATE-----\nMAIA\n";
+        for (text, is_broken) in [
+            (format!("{CERTIFICATE}{CERTIFICATE}{KEY}"), false),
+            (format!("{CERTIFICATE}{cut}"), true),
+            (format!("{cut}{CERTIFICATE}"), true),
+            (format!("{CERTIFICATE}{cut}-----END CERTIFICATE-----\n"), true),
+        ] {
+            assert_eq!(has_broken_block(text.as_bytes()), is_broken, "{text}");
+        }
+    }
+
+    #[test]
     fn a_key_must_be_readable_without_a_passphrase() {
         assert_eq!(private_key(KEY.as_bytes()), Ok(()));
         assert_eq!(private_key(CERTIFICATE.as_bytes()), Err(PemError::NoKey));
         let pkcs8 = KEY.replace("EC PRIVATE", "ENCRYPTED PRIVATE");
         assert_eq!(private_key(pkcs8.as_bytes()), Err(PemError::EncryptedKey));
-        let old = KEY.replace("MIIB", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMIIB");
+        let old = KEY.replace("MAA=", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMAA=");
         assert_eq!(private_key(old.as_bytes()), Err(PemError::EncryptedKey));
     }
 }

@@ -15,7 +15,7 @@
 //! not mean. A place that has a credential of its own keeps it, and where two different credentials would be placed,
 //! neither is. What is not placed, though it may have been meant to be, is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{Address, addresses};
 use super::fields::Fields;
@@ -25,6 +25,7 @@ use crate::docker_config;
 use crate::registries::document::KeyPath;
 use crate::registries::finding::{Finding, Severity};
 use crate::registries::model::{Auth, Registries};
+use crate::yaml::nearest;
 
 /// A credential from a Secret.
 #[derive(Debug)]
@@ -34,8 +35,13 @@ pub(super) struct Given {
     pub source: Source,
 }
 
-/// Places what [`Fields`] does not have yet and says what may be missing.
-pub(super) fn place(fields: &mut Fields<'_>, credentials: &[Given], tls: &[TlsFiles]) -> Vec<Finding> {
+/// Places what [`Fields`] does not have yet and says what may be missing. `written` are the hosts that the file names.
+pub(super) fn place(
+    fields: &mut Fields<'_>,
+    credentials: &[Given],
+    tls: &[TlsFiles],
+    written: &BTreeSet<String>,
+) -> Vec<Finding> {
     let mut meant: BTreeMap<String, Vec<&Given>> = BTreeMap::new();
     for given in credentials {
         for place in copies(&fields.registries, &given.host) {
@@ -73,7 +79,8 @@ pub(super) fn place(fields: &mut Fields<'_>, credentials: &[Given], tls: &[TlsFi
     let hosts = credentials.iter().map(|given| (&given.host, &given.source, "auth"));
     let hosts = hosts.chain(tls.iter().map(|files| (&files.host, &files.source, "tls")));
     for (host, source, key) in hosts {
-        findings.extend(unused(&fields.registries, host, source, key));
+        let unused = unused(&fields.registries, host, source, key);
+        findings.extend(unused.or_else(|| strange(&fields.registries, host, source, key, written)));
     }
     findings.dedup();
     findings
@@ -163,6 +170,32 @@ fn unused(registries: &Registries, host: &str, source: &Source, key: &'static st
         );
         warning("host-with-other-port", host, key, message)
     })
+}
+
+/// A credential or certificate for a host that the file does not name, though it names others: mistyped, perhaps, and
+/// perhaps right, since images may name a registry of which nothing else has to be said.
+fn strange(
+    registries: &Registries,
+    host: &str,
+    source: &Source,
+    key: &'static str,
+    written: &BTreeSet<String>,
+) -> Option<Finding> {
+    let wanted = Address::of_host(host)?;
+    let is_written = written.contains(host)
+        || written.iter().filter_map(|name| Address::of_host(name)).any(|name| wanted.is_where(&name))
+        || endpoints(registries).any(|endpoint| wanted.is_where(&endpoint));
+    if written.is_empty() || is_written || wanted.is_public_registry() {
+        return None;
+    }
+    let what = if key == "auth" { "credential" } else { "certificate" };
+    let names: Vec<&str> = written.iter().map(String::as_str).collect();
+    let near = nearest(host, &names).map_or_else(String::new, |near| format!("; the nearest name there is {near}"));
+    let message = format!(
+        "the {what} from {source} is for {host}, which the file names neither as mirror nor as endpoint: it serves images \
+         named `{host}/…` and nothing else{near}"
+    );
+    Some(warning("host-not-in-file", host, key, message))
 }
 
 fn endpoints(registries: &Registries) -> impl Iterator<Item = Address> {

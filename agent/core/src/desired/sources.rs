@@ -177,8 +177,16 @@ impl Reader<'_, '_> {
         }
         if self.has("tls.crt") || self.has("tls.key") || !self.has("ca.crt") {
             // A bundle of the client certificate alone: `certificates` refuses a key among them.
-            files.extend(self.pem("tls.crt", pem::certificates));
-            files.extend(self.pem("tls.key", pem::private_key));
+            let certificate = self.pem("tls.crt", pem::certificates);
+            let key = self.pem("tls.key", pem::private_key);
+            if let (Some((_, certificate)), Some((_, key))) = (&certificate, &key)
+                && let Err(error) = pem::pair(certificate.expose(), key.expose())
+            {
+                let refusal = Refusal::of(&self.source("tls.key"), error);
+                self.gathered.refusals.push(refusal);
+            }
+            files.extend(certificate);
+            files.extend(key);
         }
         self.give_tls(hosts, &files);
     }
@@ -304,7 +312,17 @@ impl Reader<'_, '_> {
     ) -> Option<(&'static str, Secret<Vec<u8>>)> {
         let bytes = self.object.data.get(key).cloned().unwrap_or_default();
         match check(bytes.expose()) {
-            Ok(()) => Some((key, bytes)),
+            Ok(()) => {
+                if pem::has_broken_block(bytes.expose()) {
+                    let source = self.source(key);
+                    let message = format!(
+                        "{source}: one of its blocks is not whole, and containerd passes over it: copy it again, from its BEGIN \
+                         line to its END line"
+                    );
+                    self.note("pem-block-broken", message);
+                }
+                Some((key, bytes))
+            }
             Err(error) => {
                 let refusal = Refusal::of(&self.source(key), error);
                 self.gathered.refusals.push(refusal);

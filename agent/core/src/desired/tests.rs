@@ -3,6 +3,7 @@ mod placement;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::certificate::testing::{EC, EC_KEY, OTHER_EC_KEY};
 use crate::inputs::{HOST_ANNOTATION, IGNORE_LABEL, NAMESPACE, ObjectId};
 use crate::policy::SecretName;
 use crate::registries::document::Mark;
@@ -11,9 +12,13 @@ use crate::registries::strict;
 use crate::registries::testing::auth;
 
 const CANARY: &str = "canary-hunter2";
-const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
-const OTHER_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n";
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n";
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+const OTHER_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAEA\n-----END CERTIFICATE-----\n";
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+
+fn pem_of(base64: &str, label: &str) -> String {
+    format!("-----BEGIN {label}-----\n{base64}\n-----END {label}-----\n")
+}
 
 fn object(kind: Kind, name: &str, secret_type: &str, data: &[(&str, &str)]) -> InputObject {
     let bytes = |value: &str| Secret::new(value.as_bytes().to_vec());
@@ -282,6 +287,7 @@ fn every_kind_of_secret_gives_what_it_holds() {
 #[test]
 fn what_is_of_no_use_is_refused_by_name_with_the_remedy() {
     let pem = "kubernetes.io/tls";
+    let other_key = pem_of(OTHER_EC_KEY, "PRIVATE KEY");
     for (object, words) in [
         (
             secret("x", "kubernetes.io/dockerconfigjson", &[]),
@@ -325,13 +331,17 @@ fn what_is_of_no_use_is_refused_by_name_with_the_remedy() {
         (annotated(secret("x", "Opaque", &[("ca.crt", CERTIFICATE)]), "../.."), "write the host alone"),
         (
             annotated(secret("x", "Opaque", &[("ca.crt", "canary-hunter2")]), "r"),
-            "key `ca.crt`: holds no certificate in PEM form",
+            "key `ca.crt`: holds no whole certificate in PEM form",
         ),
         (
             annotated(secret("x", pem, &[("tls.crt", CERTIFICATE), ("tls.key", CANARY)]), "r"),
-            "key `tls.key`: holds no private key",
+            "key `tls.key`: holds no whole private key",
         ),
-        (annotated(secret("x", pem, &[("tls.key", KEY)]), "r"), "key `tls.crt`: holds no certificate"),
+        (
+            annotated(secret("x", pem, &[("tls.crt", &pem_of(EC, "CERTIFICATE")), ("tls.key", &other_key)]), "r"),
+            "key `tls.key`: is not the key of the certificate in `tls.crt`",
+        ),
+        (annotated(secret("x", pem, &[("tls.key", KEY)]), "r"), "key `tls.crt`: holds no whole certificate"),
         (
             secret("x", "Opaque", &[(REGISTRIES_KEY, "nonsense: canary")]),
             "Secret k3s-registry-agent/x, key `registries.yaml`: ",
@@ -340,6 +350,19 @@ fn what_is_of_no_use_is_refused_by_name_with_the_remedy() {
         let text = invalid(&[file(""), object]);
         assert!(text.contains(words), "{words}\n{text}");
     }
+}
+
+#[test]
+fn a_pair_that_belongs_together_is_taken_and_a_broken_block_beside_a_whole_one_is_noted() {
+    let pair = [("tls.crt", pem_of(EC, "CERTIFICATE")), ("tls.key", pem_of(EC_KEY, "PRIVATE KEY"))];
+    let cut = format!("{CERTIFICATE}-----BEGIN CERTIFICATE-----\n{}", &EC[..64]);
+    let data: Vec<_> = pair.iter().map(|(key, text)| (*key, text.as_str())).chain([("ca.crt", cut.as_str())]).collect();
+    let desired = ready(&[file(""), annotated(secret("x", "kubernetes.io/tls", &data), "r")]);
+    assert_eq!(desired.tree.tls.len(), 3);
+    let notes: Vec<_> = desired.notes.iter().map(|note| (note.rule, note.message.as_str())).collect();
+    assert!(
+        matches!(notes[..], [("pem-block-broken", message)] if message.contains("key `ca.crt`: one of its blocks"))
+    );
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn placed(mirror: &str, endpoints: &[&str], host: &str) -> (Vec<String>, Vec<&'s
 
 #[test]
 fn a_credential_goes_where_containerd_looks_it_up_and_to_nobody_else() {
-    let not_for = "credential-not-for-endpoint";
+    let (not_for, strange) = ("credential-not-for-endpoint", "host-not-in-file");
     for (mirror, endpoints, host, expected, notes) in [
         (
             "r.example.com",
@@ -109,7 +109,8 @@ fn a_credential_goes_where_containerd_looks_it_up_and_to_nobody_else() {
             vec!["host-with-other-port"],
         ),
         ("ghcr.io", vec!["https://m.example.com"], "m.example.com", vec!["m.example.com"], vec![]),
-        ("ghcr.io", vec!["https://m.example.com"], "other.example.com", vec!["other.example.com"], vec![]),
+        ("ghcr.io", vec!["https://m.example.com"], "other.example.com", vec!["other.example.com"], vec![strange]),
+        ("ghcr.io", vec!["https://m.example.com"], "quay.io", vec!["quay.io"], vec![]),
     ] {
         let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
         assert_eq!(placed(mirror, &endpoints, host), (expected, notes), "{mirror} {endpoints:?} {host}");
@@ -128,6 +129,26 @@ fn a_place_with_its_own_credential_keeps_it_and_two_strangers_get_none() {
     assert_eq!(desired.notes[0].rule, "credential-ambiguous");
     let same = ready(&[file(text), docker("a", &["a.example.com", "b.example.com"])]);
     assert_eq!(auth_of(&same, "10.0.0.1:5000"), Some(auth("u", CANARY)));
+}
+
+#[test]
+fn a_host_that_the_file_does_not_name_is_noted_with_the_nearest_that_it_names() {
+    let text = "mirrors:\n  ghcr.io:\n    endpoint: [\"https://registry.example.com:5000\"]\n";
+    let ca = |host| annotated(secret("ca", "Opaque", &[("ca.crt", CERTIFICATE)]), host);
+    let of = |object: InputObject| {
+        let notes = ready(&[file(text), object]).notes;
+        notes.into_iter().map(|note| format!("{} {}", note.rule, note.message)).collect::<Vec<_>>().join("\n")
+    };
+    let credential = of(docker("a", &["registry.exmaple.com:5000"]));
+    assert!(credential.starts_with("host-not-in-file the credential from Secret k3s-registry-agent/a"), "{credential}");
+    assert!(credential.ends_with("the nearest name there is registry.example.com:5000"), "{credential}");
+    let certificate = of(ca("git.other.org"));
+    assert!(certificate.starts_with("host-not-in-file the certificate from"), "{certificate}");
+    assert!(certificate.ends_with("and nothing else"), "{certificate}");
+    assert_eq!(of(ca("registry.example.com:5000")), "");
+    let part = secret("p", "Opaque", &[(REGISTRIES_KEY, "configs: {git.other.org: {tls: {}}}")]);
+    let desired = ready(&[file(text), part, ca("git.other.org")]);
+    assert_eq!(desired.notes, [], "a part of the file names it");
 }
 
 #[test]
