@@ -146,21 +146,14 @@ impl Outcome {
     }
 }
 
-/// The Event for a change of phase. Proving has none: it goes on with what Applying began, and is only written where it
-/// lasts long, which is where requests are already many.
+/// The Event for what was written, if it is worth one.
 fn happening(before: &NodeSeen, told: &Told) -> Option<Happening> {
-    let was = before.ours("phase");
     let kind = match told.phase {
         Phase::Current | Phase::Pending | Phase::Applying | Phase::Proving | Phase::Paused => EventKind::Normal,
         Phase::RolledBack | Phase::Stuck | Phase::Invalid => EventKind::Warning,
     };
-    let reason = told.phase.as_str();
-    (told.phase != Phase::Proving && was != Some(reason)).then(|| Happening {
-        kind,
-        reason,
-        action: "Reconcile",
-        note: told.reason.clone(),
-    })
+    let (reason, note) = (told.phase.as_str(), told.reason.clone());
+    told.is_event(before).then_some(Happening { kind, reason, action: "Reconcile", note })
 }
 
 #[cfg(test)]
@@ -256,21 +249,23 @@ mod tests {
         assert_eq!(run.counts.of("patch ok"), 1);
     }
 
-    #[test]
-    fn every_change_of_phase_has_an_event_but_that_in_the_middle_of_a_turn() {
-        let node =
-            |phase: &str| NodeSeen { annotations: [("k3s-registry-agent/phase".to_owned(), phase.to_owned())].into() };
-        for (before, after, is_told) in [
-            ("Pending", Phase::Applying, true),
-            ("Applying", Phase::Proving, false),
-            ("Proving", Phase::Current, true),
-            ("Applying", Phase::Pending, true),
-            ("Current", Phase::Pending, true),
-            ("Pending", Phase::Pending, false),
-            ("Current", Phase::Current, false),
-            ("Proving", Phase::RolledBack, true),
+    #[tokio::test(start_paused = true)]
+    async fn an_ask_has_no_event_and_what_comes_of_it_has_one() {
+        let run = running();
+        let asks = Told { wanted: Some("r/n".into()), ..told(Phase::Pending, None) };
+        for (number, told, events) in [
+            (1, asks, 0),
+            (2, told(Phase::Applying, Some("n")), 1),
+            (3, told(Phase::Proving, Some("n")), 1),
+            (4, told(Phase::RolledBack, Some("n")), 2),
         ] {
-            assert_eq!(happening(&node(before), &told(after, None)).is_some(), is_told, "{before} {after}");
+            run.says(number, told).await;
+            until(|| run.out.borrow().number() == number).await;
+            // An Event is written after the confirmation.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!((run.counts.of("patch ok") as u64, run.counts.of("create ok")), (number, events));
         }
+        let last = run.fake.bodies().last().cloned().unwrap();
+        assert_eq!((&last["reason"], &last["type"]), (&"RolledBack".into(), &"Warning".into()));
     }
 }

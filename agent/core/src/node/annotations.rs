@@ -83,8 +83,9 @@ pub struct Told {
     pub answered: Option<String>,
 }
 
-/// A proof that takes less is told by its end alone.
-const PROVING_TOLD_AFTER: Duration = Duration::from_secs(10);
+/// A proof that takes less is told by its end alone: longer than a server's start takes as a rule, so that a phase is not
+/// written a moment before the next.
+const PROVING_TOLD_AFTER: Duration = Duration::from_secs(20);
 /// While something is open its reason changes all the time, and is written this often.
 const REASON_TOLD_EVERY: Duration = Duration::from_secs(30);
 
@@ -116,6 +117,22 @@ impl Told {
             reason.clone_into(&mut self.reason);
         }
         self
+    }
+
+    /// Whether an Event is worth its request when this is written over what the Node says: at the beginning and at the end
+    /// of a turn, and at every change of phase that nothing else follows from by itself. *Proving* goes on with what
+    /// *Applying* began, and an ask that is drawn ends in *Applying*.
+    pub fn is_event(&self, node: &NodeSeen) -> bool {
+        let said = node.ours("phase");
+        let was_open = [Phase::Applying, Phase::Proving].iter().any(|phase| said == Some(phase.as_str()));
+        let is_worth = match self.phase {
+            Phase::Proving => false,
+            Phase::Pending => was_open || self.wanted.is_none(),
+            Phase::Current | Phase::Applying | Phase::RolledBack | Phase::Stuck | Phase::Invalid | Phase::Paused => {
+                true
+            }
+        };
+        is_worth && said != Some(self.phase.as_str())
     }
 
     /// The annotations to write, by full name; `None` removes.
@@ -204,9 +221,9 @@ mod tests {
         use Phase::{Applying, Current, Pending, Proving};
         let none = NodeSeen::default();
         for (said, phase, lasts, since_reason, expected) in [
-            (&node(Applying), Proving, 9, 100, (Applying, "earlier", 7)),
-            (&node(Applying), Proving, 10, 0, (Proving, "now", 100)),
-            (&node(Proving), Proving, 11, 29, (Proving, "earlier", 7)),
+            (&node(Applying), Proving, 19, 100, (Applying, "earlier", 7)),
+            (&node(Applying), Proving, 20, 0, (Proving, "now", 100)),
+            (&node(Proving), Proving, 21, 29, (Proving, "earlier", 7)),
             (&node(Proving), Proving, 40, 30, (Proving, "now", 7)),
             (&node(Applying), Applying, 1, 1, (Applying, "earlier", 7)),
             (&node(Proving), Current, 0, 0, (Current, "now", 100)),
@@ -219,6 +236,45 @@ mod tests {
             let seconds = Duration::from_secs;
             let paced = told(phase, "now").paced(said, seconds(lasts), seconds(since_reason));
             assert_eq!((paced.phase, paced.reason.as_str(), paced.since), (expected.0, expected.1, at(expected.2)));
+        }
+    }
+
+    #[test]
+    fn an_event_is_worth_a_beginning_and_an_end_and_not_what_leads_from_one_to_the_other() {
+        use Phase::{Applying, Current, Invalid, Paused, Pending, Proving, RolledBack, Stuck};
+        let asks = Some("r/00c0ffee");
+        for (said, phase, wanted, expected) in [
+            (Some(Current), Pending, asks, false),
+            (None, Pending, asks, false),
+            (Some(Pending), Applying, asks, true),
+            (Some(Applying), Proving, asks, false),
+            (Some(Applying), Current, None, true),
+            (Some(Proving), Current, None, true),
+            (Some(Proving), RolledBack, None, true),
+            (Some(Proving), Stuck, None, true),
+            // A grant that could not be used, and a proof that something else stands in the way of: ends of a turn.
+            (Some(Applying), Pending, asks, true),
+            (Some(Proving), Pending, None, true),
+            // Nobody is asked: it stays until somebody does something.
+            (Some(Current), Pending, None, true),
+            (Some(Current), Invalid, None, true),
+            (Some(Pending), Paused, None, true),
+            (Some(Pending), Pending, asks, false),
+            (Some(Current), Current, None, false),
+        ] {
+            let node = NodeSeen {
+                annotations: said.map(|said| (format!("{PREFIX}phase"), said.to_string())).into_iter().collect(),
+            };
+            let told = Told {
+                phase,
+                reason: "now".into(),
+                since: Timestamp::UNIX_EPOCH,
+                revision: None,
+                failed: None,
+                wanted: wanted.map(str::to_owned),
+                answered: None,
+            };
+            assert_eq!(told.is_event(&node), expected, "{said:?} {phase} {wanted:?}");
         }
     }
 

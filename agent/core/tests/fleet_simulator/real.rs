@@ -21,7 +21,7 @@ use super::world::files::model;
 use super::world::{REFUSED, World};
 
 /// A phase that lasts less long is not told.
-const SHORT_PROOF: u64 = 10;
+const SHORT_PROOF: u64 = 20;
 
 pub struct Real {
     pub world: World,

@@ -216,7 +216,7 @@ impl World {
         let annotations = told.annotations();
         if annotations.iter().any(|(name, value)| self.node.annotations.get(name) != value.as_ref()) {
             self.cluster.patches += 1;
-            self.cluster.requests += 1 + u32::from(self.is_event(&told));
+            self.cluster.requests += 1 + u32::from(told.is_event(&self.node));
         }
         if self.says("reason") != Some(&told.reason) {
             self.cluster.reason_at = Some(self.now);
@@ -231,11 +231,6 @@ impl World {
         if !shown.as_ref().is_some_and(|shown| shown.phase == told.phase && shown.answered == told.answered) {
             *shown = Some(Shown { phase: told.phase, answered: told.answered, at: self.now });
         }
-    }
-
-    /// An Event is written at each change of phase; Proving goes on with what Applying began.
-    fn is_event(&self, told: &Told) -> bool {
-        told.phase != Phase::Proving && self.says("phase") != Some(told.phase.as_str())
     }
 
     /// What must be true of the cluster the moment before a step is done.
