@@ -98,6 +98,8 @@ pub struct Passes {
     probe: Option<ProbeSeen>,
     told: Option<Told>,
     failures: u32,
+    /// Passes in a row that could not be ended, for whatever reason.
+    failing: u32,
 }
 
 impl Passes {
@@ -114,6 +116,7 @@ impl Passes {
             probe: None,
             told: None,
             failures: 0,
+            failing: 0,
         }
     }
 
@@ -208,7 +211,7 @@ impl Passes {
             self.inquiry = None;
             return Err(failed.into());
         }
-        self.failures = 0;
+        (self.failures, self.failing) = (0, 0);
         self.probe = None;
         if !self.is_open() {
             self.held = None;
@@ -288,8 +291,9 @@ impl Passes {
         doubled + doubled.mul_f64(f64::from(jitter) / 1000.0)
     }
 
-    /// Says a failure once, with its whole chain.
+    /// Takes note of a failure, and logs it once with its whole chain.
     pub fn say(&mut self, error: &PassError) {
+        self.failing += 1;
         let chain = format!("{:#}", Chain(error));
         if self.told.as_ref().is_none_or(|told| told.reason != sentence(&chain)) {
             warn!(error = %chain, "pass failed");
@@ -300,9 +304,10 @@ impl Passes {
         }
     }
 
-    /// What is said on the Node while passes fail: what was said before, and why it does not go on.
+    /// What is said on the Node while passes fail: what was said before, and why it does not go on. Nothing after the
+    /// first in a row: on a busy host a command may be late now and then, and each time would be two writes of the Node.
     pub fn told(&self) -> Option<Told> {
-        self.told.clone()
+        self.told.clone().filter(|_| self.failing > 1)
     }
 }
 
@@ -324,5 +329,33 @@ impl std::fmt::Display for Chain<'_> {
             source = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::policy::Policy;
+
+    use super::*;
+    use crate::host::ServiceChoice;
+
+    #[tokio::test]
+    async fn a_pass_that_fails_once_is_not_told_and_one_that_goes_on_failing_is() {
+        let temp = tempfile::tempdir().unwrap();
+        let host = Host::open(temp.path(), ServiceChoice::None).unwrap();
+        let key = host.key().unwrap();
+        let mut passes = Passes::new(host, key, TurnSource::Local);
+        let policy = Policy::default();
+        let late = || PassError::Observe(HostError::Clock(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+        passes.pass(Given::alone(Desired::None, &policy)).await.unwrap();
+        for _ in 0..3 {
+            passes.say(&late());
+            assert_eq!(passes.told(), None, "it may be well again in a second");
+            passes.say(&late());
+            let told = passes.told().unwrap();
+            assert!(told.phase == Phase::Pending && told.reason.contains("cannot look at the node"), "{told:?}");
+            let passed = passes.pass(Given::alone(Desired::None, &policy)).await.unwrap();
+            assert!(passed.is_news && passed.told.reason.contains("nothing is touched"), "{:?}", passed.told);
+        }
     }
 }

@@ -86,19 +86,18 @@ pub struct Told {
 /// A proof that takes less is told by its end alone: longer than a server's start takes as a rule, so that a phase is not
 /// written a moment before the next.
 const PROVING_TOLD_AFTER: Duration = Duration::from_secs(20);
-/// While something is open its reason changes all the time, and is written this often.
+/// While something is open, or nothing helps, the reason changes all the time, and is written this often.
 const REASON_TOLD_EVERY: Duration = Duration::from_secs(30);
 
 impl Told {
     /// What of it is worth a write now: a short proof leaves *Applying* standing, and of the many reasons of an open turn
-    /// only some are told. `lasts` is how long the phase has lasted, `since_reason` the time since a reason was written.
+    /// or of a stuck node only some are told. `lasts` is how long the phase has lasted, `since_reason` the time since a
+    /// reason was written.
     pub fn paced(mut self, node: &NodeSeen, lasts: Duration, since_reason: Duration) -> Self {
         let said = node.ours("phase");
-        let is_open = match self.phase {
-            Phase::Applying | Phase::Proving => true,
-            Phase::Current | Phase::Pending | Phase::RolledBack | Phase::Stuck | Phase::Invalid | Phase::Paused => {
-                false
-            }
+        let is_restless = match self.phase {
+            Phase::Applying | Phase::Proving | Phase::Stuck => true,
+            Phase::Current | Phase::Pending | Phase::RolledBack | Phase::Invalid | Phase::Paused => false,
         };
         let is_short =
             self.phase == Phase::Proving && said == Some(Phase::Applying.as_str()) && lasts < PROVING_TOLD_AFTER;
@@ -112,7 +111,7 @@ impl Told {
         if let Some(since) = node.ours("since").and_then(|since| since.parse().ok()) {
             self.since = since;
         }
-        let is_kept = is_short || (is_open && since_reason < REASON_TOLD_EVERY);
+        let is_kept = is_short || (is_restless && since_reason < REASON_TOLD_EVERY);
         if let Some(reason) = node.ours("reason").filter(|_| is_kept) {
             reason.clone_into(&mut self.reason);
         }
@@ -218,7 +217,7 @@ mod tests {
                 .map(|(name, value)| (format!("{PREFIX}{name}"), value.to_owned()))
                 .into(),
         };
-        use Phase::{Applying, Current, Pending, Proving};
+        use Phase::{Applying, Current, Pending, Proving, Stuck};
         let none = NodeSeen::default();
         for (said, phase, lasts, since_reason, expected) in [
             (&node(Applying), Proving, 19, 100, (Applying, "earlier", 7)),
@@ -226,6 +225,9 @@ mod tests {
             (&node(Proving), Proving, 21, 29, (Proving, "earlier", 7)),
             (&node(Proving), Proving, 40, 30, (Proving, "now", 7)),
             (&node(Applying), Applying, 1, 1, (Applying, "earlier", 7)),
+            (&node(Stuck), Stuck, 1000, 29, (Stuck, "earlier", 7)),
+            (&node(Stuck), Stuck, 1000, 30, (Stuck, "now", 7)),
+            (&node(Proving), Stuck, 0, 0, (Stuck, "now", 100)),
             (&node(Proving), Current, 0, 0, (Current, "now", 100)),
             (&node(Current), Current, 0, 0, (Current, "now", 7)),
             (&node(Pending), Applying, 0, 0, (Applying, "now", 100)),

@@ -115,9 +115,10 @@ pub(crate) fn undone(case: &Case<'_>, intent: &Intent) -> Plan {
             } else {
                 let wait = again_after(count);
                 let again_at = clock.wall.checked_add(wait).unwrap_or(clock.wall);
-                record.inconclusive = Some(Inconclusive { revision, count, why: why.clone(), again_at });
-                let minutes = wait.as_secs() / 60;
-                (Phase::Pending, format!("not proven and undone: {why}; tried again in {minutes} min"))
+                let again = Inconclusive { revision, count, why: why.clone(), again_at };
+                let told = again.sentence();
+                record.inconclusive = Some(again);
+                (Phase::Pending, told)
             }
         }
         Some(Verdict::Interrupted(why)) => (Phase::Pending, format!("undone: {why}; asked again")),

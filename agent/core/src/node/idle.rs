@@ -322,8 +322,7 @@ pub(crate) fn turn(case: &Case<'_>, request: Request<'_>, mut rest: Plan) -> Pla
         && let left = again.again_at.duration_since(case.seen.clock.wall).unsigned_abs()
         && left <= conclude::again_after(again.count)
     {
-        rest.reason =
-            format!("not proven and undone: {}; tried again in {} min", again.why, left.as_secs().div_ceil(60));
+        rest.reason = again.sentence();
         rest.wake = Wake::After(left.min(STEADY));
         return rest;
     }

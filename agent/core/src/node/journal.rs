@@ -168,6 +168,16 @@ pub struct Inconclusive {
     pub again_at: Timestamp,
 }
 
+impl Inconclusive {
+    /// What is said while it waits. It names a moment and not how long it is until then, which would be another sentence
+    /// each minute, and a write of the Node.
+    pub(crate) fn sentence(&self) -> String {
+        let Self { revision: _, count: _, why, again_at } = self;
+        let at = again_at.round(jiff::Unit::Second).unwrap_or(*again_at);
+        format!("not proven and undone: {why}; tried again at {at}")
+    }
+}
+
 /// What is being done to this node. It is written before anything is touched and taken out after the proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -9,6 +9,7 @@ mod killed;
 mod preflight;
 mod promises;
 mod pulls;
+mod rest;
 mod restraint;
 mod rollout;
 mod simulator;

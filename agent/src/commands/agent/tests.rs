@@ -185,6 +185,29 @@ async fn first_the_journal_then_the_node_then_inputs_and_lease_and_only_then_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_at_rest_writes_nothing() {
+    let mut bed = given();
+    bed.grants().await;
+    bed.until(|bed| bed.says("phase").as_deref() == Some("Current")).await;
+    bed.annotate("grant", Value::Null);
+    for _ in 0..3 {
+        // What the watches still bring; and the teller is beside the loop.
+        bed.looping.turn_of_the_loop(false).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    let is_write = |line: &&String| line.starts_with("patch") || line.starts_with("create");
+    let written = |bed: &Bed| bed.counts.0.lock().unwrap().iter().filter(is_write).count();
+    let before = (written(&bed), bed.fake.object(NODE));
+    for _ in 0..60 {
+        bed.looping.look_at_inputs();
+        let next = bed.looping.turn_of_the_loop(false).await;
+        assert!(next >= Instant::now() + Duration::from_secs(10), "it does not rest");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    assert_eq!((written(&bed), bed.fake.object(NODE)), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_died_with_a_used_ask_asks_anew_and_takes_nothing_up() {
     let mut bed = given();
     let grant = bed.grants().await;
