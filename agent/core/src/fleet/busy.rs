@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::ledger::Memory;
+use super::memory::Memory;
 use super::seen::{NodeSeen, Said};
 use super::{Fleet, Revoke, Row};
 use crate::node::annotations::Phase;

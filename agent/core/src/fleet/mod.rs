@@ -18,6 +18,7 @@ mod halts;
 mod kept;
 pub mod lease;
 mod ledger;
+mod memory;
 mod order;
 mod seen;
 mod sentence;
@@ -34,7 +35,7 @@ pub use ledger::Ledger;
 pub use seen::{NodeRaw, NodeSeen, Said, Word};
 pub use waits::Waits;
 
-use ledger::Memory;
+use memory::Memory;
 
 use crate::grant::Grant;
 use crate::policy::Policy;

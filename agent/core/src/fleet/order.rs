@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::busy::{Busy, Shaky, Survey, Why};
 use super::candidate::{Candidate, Rank, Revision, candidates};
-use super::ledger::Memory;
+use super::memory::Memory;
 use super::seen::{NodeSeen, Said, Word};
 use super::stop::Stop;
 use super::{Change, Fleet, GateAnswer, GateAsk, LeaseKept, NodeWrite, Row, Turns, halts, sentence};
