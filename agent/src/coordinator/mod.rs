@@ -351,6 +351,8 @@ impl Coordinator {
             return;
         }
         let Some(lease) = &self.lease else { return };
+        // What stands there stays until we have decided something else, which may be many renewals later.
+        self.kept.clone_from(&lease.kept);
         self.fleet.holding = Some(Holding { uid: lease.record.uid.clone(), epoch, renewed: began });
         // The list begins now, after the Lease became ours: either it shows that a node is at work, or that node's agent
         // finds the new epoch.

@@ -327,6 +327,24 @@ async fn the_operators_word_on_the_lease_is_seen_at_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_lease_keeps_stays_until_something_is_decided() {
+    let mut world = World::new(&["n1"]);
+    let kept = [("halted", "cafecafecafe"), ("excused", "n9=cafecafecafe"), ("retry-honoured", "t")];
+    let annotations: serde_json::Map<String, Value> =
+        kept.iter().map(|(name, value)| (format!("k3s-registry-agent/{name}"), (*value).into())).collect();
+    world.fake.put(LEASE, json!({"metadata": {"annotations": annotations}}));
+    // The Nodes are seen, and renewals go on, but without the policy nothing is decided.
+    let policy = "GET /api/v1/namespaces/k3s-registry-agent/configmaps/registries";
+    world.fake.always(policy, Some(Answer::Status(403)));
+    world.start("one");
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert!(world.count(&format!("GET {NODES}")) == 1 && world.count(&format!("PATCH {LEASE}")) > 3);
+    for (name, value) in kept {
+        assert_eq!(world.annotation(LEASE, name).as_deref(), Some(value), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_that_is_not_there_is_waited_for_and_never_made() {
     let mut world = World::new(&["n1"]);
     world.fake.delete(LEASE);
