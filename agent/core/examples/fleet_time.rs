@@ -98,7 +98,7 @@ fn decide(node: impl Fn(usize) -> NodeSeen, count: usize, policy: &Policy) -> Ve
         wall: Timestamp::UNIX_EPOCH,
         waits: Waits::default(),
     };
-    fleet.ledger.acquired(epoch, &fleet.nodes, &[], now);
+    fleet.ledger.acquired(epoch, &fleet.nodes, &fleet.kept.out, &[], now);
     // Past what is waited after taking over.
     now += Duration::from_secs(60);
     let names: Vec<String> = fleet.nodes.keys().cloned().collect();

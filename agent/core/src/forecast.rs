@@ -154,7 +154,7 @@ impl Walk {
             wall: *wall,
             waits,
         };
-        fleet.ledger.acquired(epoch, &fleet.nodes, &[], taken);
+        fleet.ledger.acquired(epoch, &fleet.nodes, &fleet.kept.out, &[], taken);
         Self { fleet, now, turns: Vec::new() }
     }
 

@@ -1,7 +1,8 @@
 //! What a rollout costs the API server, by node: whole nodes that pass by the real `plan`, turns by the real `next_turns`.
 //!
 //! Counted are the requests of the agent and of the coordinator for one node, less watches, readyz of the gate and
-//! conflicts, of which there are none here. `FLEET_REQUESTS_NODES=500` counts another fleet, best in an optimized build.
+//! conflicts, of which there are none here. The Lease is written for the rollout's sentence and renewed, which is nobody's
+//! request; but so often as it is written more because it lists who is out, that is. `FLEET_REQUESTS_NODES=500` counts another fleet, best in an optimized build.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod world;
@@ -35,6 +36,10 @@ const SERVERS: usize = 3;
 const TICK: Duration = Duration::from_millis(500);
 /// So many Nodes are written before it is decided anew: for about a second, eight at a time.
 const BREATH: usize = 400;
+/// The Lease is renewed so often.
+const RENEW: Duration = Duration::from_secs(10);
+/// A sentence that differs waits so long for company.
+const SENTENCE: Duration = Duration::from_secs(2);
 
 #[test]
 fn a_rollout_costs_a_node_no_more_requests_in_a_large_fleet_than_in_a_small_one() {
@@ -43,16 +48,20 @@ fn a_rollout_costs_a_node_no_more_requests_in_a_large_fleet_than_in_a_small_one(
     for (name, max_unavailable) in [("1", MaxUnavailable::Number(1)), ("10%", MaxUnavailable::Percent(10))] {
         let mut means = Vec::new();
         for size in asked.map_or(vec![5, 50], |size| vec![size]) {
-            let counts = Rollout::of(Made { size, max_unavailable, ..Made::default() }).run();
-            let mean = f64::from(counts.values().map(|(_, count)| *count).sum::<u32>()) / size as f64;
+            let (counts, [listing, saying]) = Rollout::of(Made { size, max_unavailable, ..Made::default() }).run();
+            // Which node's it is cannot be told: such a write takes along what is new of others.
+            let more = listing.saturating_sub(saying);
+            let mean = f64::from(counts.values().map(|(_, count)| *count).sum::<u32>() + more) / size as f64;
             let (servers, workers) = (most(&counts, Role::Server), most(&counts, Role::Agent));
             eprintln!(
-                "{size} nodes, maxUnavailable {name}: mean {mean:.1}, worker at most {workers}, server at most {servers}"
+                "{size} nodes, maxUnavailable {name}: mean {mean:.1}, worker at most {workers}, server at most {servers}; the \
+                 Lease written {listing} times, and {saying} times if it did not list who is out"
             );
             assert!(
                 workers <= WORKER_BOUND && servers <= SERVER_BOUND,
                 "{size} nodes, maxUnavailable {name}: {counts:?}"
             );
+            assert!(listing as usize <= 2 * size, "its grant and how it goes on, for each turn: {listing}");
             means.push(mean);
         }
         assert!(means.is_sorted_by(|fewer, more| fewer >= more), "{means:?}");
@@ -64,7 +73,7 @@ fn in_whatever_order_nodes_ask_a_server_costs_no_more() {
     let mut dearest = (0, 0);
     for shuffle in 0..24 {
         for order in [Order::Canary, Order::ServersFirst] {
-            let counts = Rollout::of(Made { shuffle, order, ..Made::default() }).run();
+            let (counts, _) = Rollout::of(Made { shuffle, order, ..Made::default() }).run();
             let (servers, workers) = (most(&counts, Role::Server), most(&counts, Role::Agent));
             assert!(workers <= WORKER_BOUND && servers <= SERVER_BOUND, "{order:?}, {shuffle}: {counts:?}");
             dearest = dearest.max((servers, workers));
@@ -76,7 +85,7 @@ fn in_whatever_order_nodes_ask_a_server_costs_no_more() {
 #[test]
 fn nodes_that_take_long_cost_one_request_more_and_never_more_than_the_bound() {
     let takes = (Duration::from_secs(45), Duration::from_secs(30));
-    let counts = Rollout::of(Made { takes, ..Made::default() }).run();
+    let (counts, _) = Rollout::of(Made { takes, ..Made::default() }).run();
     let (servers, workers) = (most(&counts, Role::Server), most(&counts, Role::Agent));
     assert_eq!(servers, SERVER_BOUND + SLOW, "{counts:?}");
     assert!(workers <= WORKER_BOUND + SLOW, "{counts:?}");
@@ -112,6 +121,31 @@ impl Default for Made {
     }
 }
 
+/// When the coordinator's edge writes the Lease.
+struct Writes {
+    stands: LeaseKept,
+    at: Duration,
+    differs_since: Option<Duration>,
+    count: u32,
+}
+
+impl Writes {
+    fn new(now: Duration) -> Self {
+        Self { stands: LeaseKept::default(), at: now, differs_since: None, count: 0 }
+    }
+
+    fn look(&mut self, kept: &LeaseKept, now: Duration) {
+        let differs = *kept != self.stands;
+        let since = *self.differs_since.get_or_insert(now);
+        let is_due = differs && now >= since + SENTENCE;
+        if !kept.may_rest_on(&self.stands) || is_due || now >= self.at + RENEW {
+            *self = Self { stands: kept.clone(), at: now, differs_since: None, count: self.count + 1 };
+        } else if !differs {
+            self.differs_since = None;
+        }
+    }
+}
+
 struct Rollout {
     worlds: BTreeMap<String, World>,
     fleet: Fleet,
@@ -122,6 +156,8 @@ struct Rollout {
     awake: BTreeSet<String>,
     /// Requests of the coordinator for a node.
     requests: BTreeMap<String, u32>,
+    /// Of the Lease: as they are, and as they would be if it did not list who is out.
+    writes: [Writes; 2],
     is_dirty: bool,
     decide_at: Option<Duration>,
 }
@@ -164,7 +200,7 @@ impl Rollout {
             wall: Timestamp::UNIX_EPOCH,
             waits: Waits::default(),
         };
-        fleet.ledger.acquired(epoch, &fleet.nodes, &[], now - Duration::from_secs(60));
+        fleet.ledger.acquired(epoch, &fleet.nodes, &fleet.kept.out, &[], now - Duration::from_secs(60));
         Self {
             worlds,
             fleet,
@@ -173,13 +209,14 @@ impl Rollout {
             now,
             awake: BTreeSet::new(),
             requests: BTreeMap::new(),
+            writes: [Writes::new(now), Writes::new(now)],
             is_dirty: false,
             decide_at: None,
         }
     }
 
-    /// The inputs change, and all nodes prove them. Gives each node's role and requests.
-    fn run(mut self) -> BTreeMap<String, (Role, u32)> {
+    /// The inputs change, and all nodes prove them. Gives each node's role and requests, and the writes of the Lease.
+    fn run(mut self) -> (BTreeMap<String, (Role, u32)>, [u32; 2]) {
         let edited = self.now;
         let names: Vec<String> = self.worlds.keys().cloned().collect();
         let limit = self.now + Duration::from_secs(60 * names.len() as u64 + 600);
@@ -199,10 +236,11 @@ impl Rollout {
                 self.agent(&name);
             }
             self.coordinator();
+            self.writes_lease();
         }
-        let requests = self.requests;
+        let (requests, writes) = (self.requests, self.writes.map(|writes| writes.count));
         let count = |name: &str, world: &World| world.cluster.requests + requests.get(name).copied().unwrap_or(0);
-        self.worlds.iter().map(|(name, world)| (name.clone(), (world.role, count(name, world)))).collect()
+        (self.worlds.iter().map(|(name, world)| (name.clone(), (world.role, count(name, world)))).collect(), writes)
     }
 
     fn is_done(&self) -> bool {
@@ -254,11 +292,18 @@ impl Rollout {
         }
         assert_eq!(turns.revoke, None, "nothing goes wrong here");
         self.fleet.kept = turns.lease;
+        self.writes_lease();
         self.decide_at = turns.wake.map(|wake| self.now + wake);
         self.is_dirty = turns.writes.len() > BREATH;
         for write in turns.writes.into_iter().take(BREATH) {
             self.write(write);
         }
+    }
+
+    fn writes_lease(&mut self) {
+        let [listing, saying] = &mut self.writes;
+        listing.look(&self.fleet.kept, self.now);
+        saying.look(&LeaseKept { out: BTreeMap::new(), ..self.fleet.kept.clone() }, self.now);
     }
 
     fn write(&mut self, write: NodeWrite) {

@@ -45,7 +45,8 @@ use store::Store;
 const HANDFUL: usize = 8;
 /// After a fault nothing is written for so long; and so long it is written before the Lease, and what is new, are looked at.
 const BREATH: Duration = Duration::from_secs(1);
-/// A sentence that differs waits so long for the next renewal, which takes it along.
+/// A sentence that differs, and whose turn is over, wait so long for a write that takes them along: a renewal, or one that a
+/// grant needs.
 const SENTENCE: Duration = Duration::from_secs(2);
 
 /// Why the coordinator cannot go on.
@@ -89,6 +90,10 @@ pub struct Coordinator {
     lease_seen: Option<LeaseSeen>,
     /// What we know of the Lease is what was read or written last, and no write since then is uncertain.
     is_lease_known: bool,
+    /// A write of the Lease is uncertain, and may land until another one has succeeded.
+    is_lease_late: bool,
+    /// Since when something else is to stand on the Lease.
+    differs_since: Option<Duration>,
     lease_due: Duration,
     /// What is to stand on the Lease.
     kept: LeaseKept,
@@ -135,6 +140,8 @@ impl Coordinator {
             lease: None,
             lease_seen: None,
             is_lease_known: false,
+            is_lease_late: false,
+            differs_since: None,
             lease_due: Duration::ZERO,
             kept: LeaseKept::default(),
             revoking: None,
@@ -239,7 +246,9 @@ impl Coordinator {
                 if let Some(holding) = self.fleet.holding.as_ref().filter(|_| !self.is_listed) {
                     self.is_listed = true;
                     let forget = self.revoking.take().map(|revoke| revoke.forget).unwrap_or_default();
-                    self.fleet.ledger.acquired(holding.epoch.clone(), &self.fleet.nodes, &forget, now);
+                    let epoch = holding.epoch.clone();
+                    let Fleet { ledger, nodes, kept, .. } = &mut self.fleet;
+                    ledger.acquired(epoch, nodes, &kept.out, &forget, now);
                     info!(nodes = self.fleet.nodes.len(), number, "nodes listed");
                 }
             }
@@ -387,11 +396,13 @@ impl Coordinator {
             Writing { me, at: wall().unwrap_or(self.fleet.wall), seconds: self.fleet.waits.expire.as_secs(), kept };
         match lease::write(cluster, on, what, writing).await {
             Ok(found) => {
+                (self.is_lease_late, self.differs_since) = (false, None);
                 self.saw(found);
                 true
             }
             Err(trouble) => {
                 self.is_lease_known = false;
+                self.is_lease_late |= !trouble.is_refusal();
                 let soon = if trouble == Trouble::Conflict { Duration::ZERO } else { BREATH };
                 self.lease_due = self.now() + soon.min(self.fleet.waits.renew);
                 if !trouble.is_refusal() {
@@ -442,8 +453,11 @@ impl Coordinator {
         let turns = self.decide();
         self.decide_at = turns.wake.map(|wake| self.now() + wake);
         let Turns { revoke, lease, writes, gate, wake: _ } = turns;
-        let must_stand = LeaseKept { rollout: self.fleet.kept.rollout.clone(), ..lease.clone() } != self.fleet.kept;
-        let sentence_differs = lease.rollout != self.fleet.kept.rollout;
+        let has_grant = writes.iter().any(|write| matches!(write.grant, Change::Set(_)));
+        // A grant rests on what stands there to stay: what is under way yet may be older than what was read.
+        let must_stand = !lease.may_rest_on(&self.fleet.kept) || (has_grant && self.is_lease_late);
+        let differs_since = (lease != self.fleet.kept).then(|| self.differs_since.unwrap_or(now));
+        self.differs_since = differs_since;
         if self.kept.rollout != lease.rollout {
             info!(rollout = lease.rollout, "rollout");
         }
@@ -453,16 +467,15 @@ impl Coordinator {
             self.is_dirty = true;
             return self.look_at_lease().await;
         }
-        let renewed = self.fleet.holding.as_ref().map_or(now, |holding| holding.renewed);
-        let is_due = self.now() >= renewed + SENTENCE.min(self.fleet.waits.renew);
-        // The writes below rest on what is halted; the sentence can wait a little for company.
-        if must_stand || (sentence_differs && is_due) {
+        let due = differs_since.map(|since| since + SENTENCE.min(self.fleet.waits.renew));
+        // The writes below rest on what is halted and on who is listed as out; all else can wait a little for company.
+        if must_stand || due.is_some_and(|due| self.now() >= due) {
             self.is_dirty |= !self.renew().await;
             if !self.is_lease_known {
                 return;
             }
-        } else if sentence_differs {
-            self.wake_at(renewed + SENTENCE);
+        } else if let Some(due) = due {
+            self.wake_at(due);
         }
         if !writes.is_empty() {
             let pause = if self.write(writes).await { Duration::ZERO } else { BREATH };

@@ -313,6 +313,91 @@ async fn an_api_server_that_is_away_for_half_a_minute_costs_no_epoch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grant_is_written_only_when_the_lease_lists_it() {
+    let names = ["n1", "n2"];
+    let mut world = World::new(&names);
+    let one = world.start("one");
+    until(|| world.annotation(&node("n1"), "turn").is_some()).await;
+    let refuse = |answer| world.fake.always(&format!("PATCH {LEASE}"), answer);
+    refuse(Some(Answer::Status(503)));
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    assert_eq!(world.grants(&names), [], "the coordinator settled long ago, and cannot write the Lease");
+    refuse(None);
+    until(|| world.grants(&names).len() == 1).await;
+    let entry = format!("n1={REVISION}/{}", number("n1"));
+    assert_eq!(world.annotation(LEASE, "out"), Some(entry.clone()));
+    let listed = |body: &Value| body["metadata"]["annotations"]["k3s-registry-agent/out"] == entry.as_str();
+    let granted = |body: &Value| body["metadata"]["annotations"]["k3s-registry-agent/grant"].is_string();
+    let (bodies, first) = (world.fake.bodies(), |of: &dyn Fn(&Value) -> bool| world.fake.bodies().iter().position(of));
+    assert!(first(&listed) < first(&granted), "{bodies:#?}");
+    // Deleted in its turn, and the process that granted dies: the next one grants nobody beside it.
+    world.says("n1", "Applying", &json!({"answered": number("n1"), "wanted": null}));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.fake.delete(&node("n1"));
+    one.task.abort();
+    world.start("other");
+    let limit = Policy::default().deadline + Waits::default().away;
+    tokio::time::sleep(limit).await;
+    assert_eq!(world.grants(&["n2"]), []);
+    assert_eq!(world.annotation(LEASE, "out"), Some(entry));
+    until(|| world.grants(&["n2"]).len() == 1).await;
+    assert_eq!(world.annotation(LEASE, "out"), Some(format!("n2={REVISION}/{}", number("n2"))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_out_costs_a_write_of_the_lease_a_turn_at_most_and_what_is_over_none() {
+    let names = ["n1", "n2", "n3"];
+    let mut world = World::new(&names);
+    world.start("one");
+    for name in names {
+        until(|| world.grants(&names).iter().any(|(granted, _)| granted == name)).await;
+        world.says(name, "Applying", &json!({"answered": number(name), "wanted": null}));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let before = world.count(&format!("PATCH {LEASE}"));
+        world.says(name, "Current", &json!({"revision": REVISION}));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let written = world.count(&format!("PATCH {LEASE}")) - before;
+        assert!(written <= 1, "the end of {name}'s turn, the next grant and the sentence are one write: {written}");
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.annotation(LEASE, "out"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_waits_until_no_uncertain_write_of_the_lease_can_land_any_more() {
+    let names = ["n1", "n2"];
+    let mut world = World::new(&names);
+    let lease = format!("PATCH {LEASE}");
+    world.start("one");
+    until(|| world.grants(&names).len() == 1).await;
+    world.says("n1", "Applying", &json!({"answered": number("n1"), "wanted": null}));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // So that no renewal is due meanwhile.
+    let renewed = world.count(&lease);
+    until(|| world.count(&lease) > renewed).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The write that lists the next one is done, and its answer is lost.
+    let before = world.fake.bodies().len();
+    world.fake.next(&lease, Answer::Status(503));
+    world.says("n1", "Current", &json!({"revision": REVISION}));
+    until(|| world.fake.bodies().len() > before).await;
+    let mut object = world.fake.object(LEASE);
+    let written = world.fake.bodies()[before]["metadata"]["annotations"].clone();
+    assert_eq!(written["k3s-registry-agent/out"], format!("n2={REVISION}/{}", number("n2")));
+    for (name, value) in written.as_object().unwrap() {
+        object["metadata"]["annotations"][name] = value.clone();
+    }
+    world.fake.put(LEASE, object);
+    assert_eq!(world.grants(&names), []);
+    until(|| world.grants(&names).len() == 1).await;
+    let requests = world.fake.requests();
+    let tail: Vec<&String> = requests.iter().rev().filter(|made| made.ends_with(LEASE)).take(2).collect();
+    let granted = requests.last().unwrap();
+    assert_eq!(*granted, format!("PATCH {}", node("n2")));
+    assert_eq!(tail, [&lease, &format!("GET {LEASE}")], "another one might still be under way: {requests:#?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_operators_word_on_the_lease_is_seen_at_the_next_renewal() {
     let mut world = World::new(&["n1"]);
     world.says("n1", "RolledBack", &json!({"failed": REVISION, "wanted": null}));

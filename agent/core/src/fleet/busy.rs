@@ -153,8 +153,9 @@ impl<'a> Survey<'a> {
         {
             ends.away.push(name);
         } else if let Some(granted) = &memory.granted
-            // One that is gone is in no list that could show whether it began: only the long wait above ends it.
-            && (memory.away.is_none() || is_excluded)
+            // One that is gone, or was made again and is silent, shows in no list whether it began: only the long wait above
+            // ends it, and a new epoch would be taken for nothing again and again.
+            && (memory.away.is_none() || (is_excluded && !memory.is_remade))
             && !granted.is_answered
             && self.wake.is_over(granted.at, waits.answer)
         {

@@ -6,9 +6,9 @@ use super::Fleet;
 use super::kept::{EXCUSED_LIMIT, Failure, HALTED_LIMIT, LeaseKept};
 use super::seen::NodeSeen;
 
-/// What is to be kept on the Lease now; the rollout's sentence stays as it is.
+/// What is to be kept on the Lease now; who is out and the rollout's sentence stay as they are.
 pub(crate) fn next(fleet: &Fleet) -> LeaseKept {
-    let LeaseKept { mut halted, mut excused, mut honoured, rollout } = fleet.kept.clone();
+    let LeaseKept { mut halted, mut excused, mut honoured, out, rollout } = fleet.kept.clone();
     let failures = failures(&fleet.nodes);
     if let Some(token) = &fleet.retry
         && honoured.as_ref() != Some(token)
@@ -28,7 +28,7 @@ pub(crate) fn next(fleet: &Fleet) -> LeaseKept {
     }
     let surplus = halted.len().saturating_sub(HALTED_LIMIT);
     halted.drain(..surplus);
-    LeaseKept { halted, excused, honoured, rollout }
+    LeaseKept { halted, excused, honoured, out, rollout }
 }
 
 /// What Nodes tell of now. An excluded Node's agent is gone, and what it says was true once.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::memory::Memory;
+use super::out::Out;
 use super::seen::NodeSeen;
 use crate::grant::{Ask, Epoch};
 
@@ -28,9 +29,16 @@ struct Term {
 
 impl Ledger {
     /// The Lease was acquired with this new epoch, and then `nodes` were listed by a quorum read: they are the truth.
-    /// Grants of earlier epochs on nodes that do not show Applying or Proving are void. `forget` is [`super::Revoke::forget`]
-    /// of the decision that asked for the epoch, else empty.
-    pub fn acquired(&mut self, epoch: Epoch, nodes: &BTreeMap<String, NodeSeen>, forget: &[String], now: Duration) {
+    /// Grants of earlier epochs on nodes that do not show Applying or Proving are void. `out` is what the Lease listed when it
+    /// was acquired; `forget` is [`super::Revoke::forget`] of the decision that asked for the epoch, else empty.
+    pub fn acquired(
+        &mut self,
+        epoch: Epoch,
+        nodes: &BTreeMap<String, NodeSeen>,
+        out: &BTreeMap<String, Out>,
+        forget: &[String],
+        now: Duration,
+    ) {
         for name in forget {
             if let Some(memory) = self.nodes.get_mut(name) {
                 memory.write_off();
@@ -39,6 +47,14 @@ impl Ledger {
         self.nodes.retain(|name, memory| !(memory.is_gone && forget.contains(name)));
         for (name, seen) in nodes {
             self.nodes.entry(name.clone()).or_insert_with(|| Memory::new(seen)).list(seen);
+        }
+        for (name, out) in out.iter().filter(|(name, _)| !forget.contains(name)) {
+            // A Node that says a phase says all there is.
+            let seen = nodes.get(name);
+            if seen.is_none_or(|seen| seen.phase.value().is_none()) {
+                let memory = self.nodes.entry(name.clone()).or_insert_with(|| Memory::gone(out));
+                memory.inherit(out, seen.is_some(), now);
+            }
         }
         self.term = Some(Term { epoch, since: now });
         self.observe(nodes, now);

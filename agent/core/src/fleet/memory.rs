@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::out::Out;
 use super::seen::{NodeSeen, Said, Word};
 use crate::grant::{Ask, Epoch};
 use crate::node::annotations::Phase;
@@ -20,6 +21,8 @@ pub(crate) struct Memory {
     pub(crate) role: Role,
     /// The last grant that may be in somebody's hands.
     pub(crate) granted: Option<Granted>,
+    /// What it is, or may be, in its turn for: none if there is no turn, or it is not known for what.
+    turn: Option<Ask>,
     /// Numbers that were granted: none is granted again.
     used: VecDeque<String>,
     /// The number that it had answered when it was seen last; not known before the first sight.
@@ -39,7 +42,7 @@ pub(crate) struct Memory {
     /// It is in no list of Nodes.
     pub(crate) is_gone: bool,
     /// Another Node of its name came in the middle of its turn, and has not said where it stands.
-    is_remade: bool,
+    pub(crate) is_remade: bool,
     /// It was excluded during its turn and kept its place long enough: what its Node still says counts no more.
     is_written_off: bool,
     /// The last revision that failed there, until it has proven another, with the operator's token of that time.
@@ -73,11 +76,21 @@ pub(crate) struct Failed {
 
 impl Memory {
     pub(crate) fn new(seen: &NodeSeen) -> Self {
+        Self::of(seen.uid.clone(), seen.role)
+    }
+
+    /// One whose Node is gone.
+    pub(crate) fn gone(out: &Out) -> Self {
+        Self { is_gone: true, ..Self::of(String::new(), out.role) }
+    }
+
+    fn of(uid: String, role: Role) -> Self {
         Self {
-            uid: seen.uid.clone(),
+            uid,
             former: None,
-            role: seen.role,
+            role,
             granted: None,
+            turn: None,
             used: VecDeque::new(),
             latest: None,
             next: VecDeque::new(),
@@ -98,6 +111,11 @@ impl Memory {
         self.working.is_some() || self.granted.is_some()
     }
 
+    /// What it is, or may be, in its turn for.
+    pub(crate) fn turn(&self) -> Option<&Ask> {
+        self.turn.as_ref().filter(|_| self.is_engaged())
+    }
+
     /// This ask was granted before.
     pub(crate) fn has_used(&self, ask: &Ask) -> bool {
         self.used.contains(&ask.number)
@@ -114,6 +132,11 @@ impl Memory {
         }
         if seen.is_working() {
             self.granted = None;
+            let ask = seen.grant.value().map(|grant| &grant.ask);
+            if let Some(ask) = ask.filter(|ask| seen.answered.value() == Some(&ask.number)) {
+                // It may be healing itself without a turn, after this one: then it is listed in vain.
+                self.turn = Some(ask.clone());
+            }
             return;
         }
         if (seen.uid == self.uid && !self.is_remade) || seen.is_at_rest() {
@@ -122,6 +145,23 @@ impl Memory {
         if seen.is_at_rest() {
             self.working = None;
         }
+    }
+
+    /// The Lease lists this turn, and the list of Nodes does not say what became of it: the Node is gone, or was made again
+    /// and its agent has not written what its journal knows. It counts as one that went away under our eyes.
+    pub(crate) fn inherit(&mut self, out: &Out, is_there: bool, now: Duration) {
+        let Out { ask, role } = out;
+        // Known and under way, or known and over: the Lease lists it until it is written next.
+        let is_known = if self.is_engaged() { self.turn.as_ref() == Some(ask) } else { self.has_used(ask) };
+        if is_known {
+            return;
+        }
+        self.working = None;
+        self.grant(ask.clone(), now);
+        self.role = *role;
+        self.is_remade = is_there;
+        self.is_written_off = false;
+        self.away = Some(now);
     }
 
     /// No sight of the Node: it was deleted, or the list is an old one.
@@ -148,7 +188,10 @@ impl Memory {
             self.granted = None;
             self.working = None;
         }
-        self.role = seen.role;
+        if !(self.is_remade && self.role == Role::Server) {
+            // A server that registers anew is given its labels a moment later.
+            self.role = seen.role;
+        }
         self.is_gone = false;
         keep(&mut self.not_ready, !seen.is_ready, now);
         keep(&mut self.cordoned, seen.is_cordoned, now);
@@ -171,6 +214,9 @@ impl Memory {
         let is_away = seen.is_excluded || (self.away.is_some() && !has_returned);
         keep(&mut self.away, is_away, now);
         self.remember_failure(seen);
+        if !self.is_engaged() {
+            self.turn = None;
+        }
     }
 
     /// What the Node shows of its turn, unless it is old: what it has answered last can only be followed by an ask that was
@@ -212,6 +258,7 @@ impl Memory {
     pub(crate) fn grant(&mut self, ask: Ask, now: Duration) {
         self.use_number(&ask.number);
         remember(&mut self.next, &ask.number);
+        self.turn = Some(ask.clone());
         self.granted = Some(Granted { ask, at: now, is_answered: false });
     }
 

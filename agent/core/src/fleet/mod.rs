@@ -20,6 +20,7 @@ pub mod lease;
 mod ledger;
 mod memory;
 mod order;
+mod out;
 mod seen;
 mod sentence;
 mod stop;
@@ -32,6 +33,7 @@ use jiff::Timestamp;
 
 pub use kept::{Failure, LeaseKept};
 pub use ledger::Ledger;
+pub use out::Out;
 pub use seen::{NodeRaw, NodeSeen, Said, Word};
 pub use waits::Waits;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::busy::{Busy, Shaky, Survey, Why};
 use super::candidate::{Candidate, Rank, Revision, candidates};
 use super::memory::Memory;
+use super::out::{List, Out};
 use super::seen::{NodeSeen, Said, Word};
 use super::stop::Stop;
 use super::{Change, Fleet, GateAnswer, GateAsk, LeaseKept, NodeWrite, Row, Turns, halts, sentence};
@@ -26,7 +27,8 @@ pub(crate) fn next_turns(fleet: &Fleet, policy: &Policy, now: Duration) -> Turns
     let rows = fleet.rows();
     let mut survey = Survey::of(fleet, &rows, policy, now);
     if let Some(revoke) = survey.revoke.take() {
-        let lease = LeaseKept { rollout: sentence::revoking(&revoke), ..lease };
+        let out = List::of(fleet).into_all();
+        let lease = LeaseKept { rollout: sentence::revoking(&revoke), out, ..lease };
         return Turns { revoke: Some(revoke), lease, ..nothing };
     }
     let stop = Stop::of(fleet, policy, &mut survey);
@@ -42,6 +44,7 @@ pub(crate) fn next_turns(fleet: &Fleet, policy: &Policy, now: Duration) -> Turns
         revisions: Revision::all(fleet, &rows, now),
         rows,
         granted: Vec::new(),
+        out: List::of(fleet),
         words: BTreeMap::new(),
         has_server: false,
         servers_wait: false,
@@ -52,7 +55,8 @@ pub(crate) fn next_turns(fleet: &Fleet, policy: &Policy, now: Duration) -> Turns
     let rollout = sentence::rollout(&line);
     let (writes, wake) = (line.writes(), line.wake());
     let gate = line.gate;
-    Turns { revoke: None, lease: LeaseKept { rollout, ..lease }, writes, gate, wake }
+    let lease = LeaseKept { rollout, out: line.out.into_all(), ..lease };
+    Turns { revoke: None, lease, writes, gate, wake }
 }
 
 /// The line of candidates while it is walked.
@@ -70,6 +74,8 @@ pub(crate) struct Line<'a> {
     pub(crate) revisions: BTreeMap<&'a str, Revision<'a>>,
     /// Who gets a turn now.
     pub(crate) granted: Vec<Candidate<'a>>,
+    /// Who then is out.
+    out: List,
     /// What the others wait for; none: it is decided in a moment.
     pub(crate) words: BTreeMap<&'a str, Option<Word>>,
     /// A server's turn was looked at: the other servers come after it.
@@ -102,10 +108,9 @@ impl<'a> Line<'a> {
         (self.servers_wait, self.new_servers_wait) = (servers_wait, new_servers_wait);
         for candidate in line {
             let word = match self.place(&candidate) {
-                Place::Turn => {
-                    self.grant(candidate);
-                    continue;
-                }
+                Place::Turn if self.grant(candidate) => continue,
+                // The Lease has no room to list it beside those that are out.
+                Place::Turn => Some(Word::Budget),
                 Place::Wait(word) => Some(word),
                 Place::Soon => None,
             };
@@ -113,11 +118,16 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn grant(&mut self, candidate: Candidate<'a>) {
-        let Candidate { node, seen, .. } = candidate;
+    /// Gives it a turn, if the Lease can list it.
+    fn grant(&mut self, candidate: Candidate<'a>) -> bool {
+        let Candidate { node, seen, ask, .. } = candidate;
+        if !self.out.add(node, Out { ask: ask.clone(), role: seen.role }) {
+            return false;
+        }
         // What it was busy for before counts no more beside its turn.
         self.survey.busy.insert(node, Busy { node, role: seen.role, why: Why::Granted, is_away: false });
         self.granted.push(candidate);
+        true
     }
 
     fn place(&mut self, candidate: &Candidate<'a>) -> Place {

@@ -85,7 +85,12 @@ fn state(busy: &Busy<'_>) -> &'static str {
 fn busy(survey: &Survey<'_>) -> Option<String> {
     let mut engaged = survey.busy.values().filter(|busy| busy.is_engaged());
     let first = engaged.next()?;
-    Some(format!("{} ({}){}", first.node, state(first), and_more(engaged.count())))
+    let state = if first.is_away {
+        "deleted or excluded in its turn: its place is kept for some minutes"
+    } else {
+        state(first)
+    };
+    Some(format!("{} ({state}){}", first.node, and_more(engaged.count())))
 }
 
 /// Somebody asks for what failed elsewhere, or says that it failed.

@@ -31,6 +31,8 @@ pub struct Coordinator {
     policy_number: u64,
     pub versions: Vec<Option<u64>>,
     lease: Option<LeaseSeen>,
+    /// What is to stand on the Lease; what stands there is the fleet's.
+    pub kept: LeaseKept,
     pub revoke: Option<Revoke>,
     /// The Lease was taken, and the Nodes are not listed yet.
     list_at: Option<u64>,
@@ -56,6 +58,8 @@ pub struct Did {
     pub story: Vec<String>,
     /// The Nodes were listed under a new epoch.
     pub has_listed: bool,
+    /// It died, when the Lease listed a grant and the Node did not know of it.
+    pub has_died: bool,
 }
 
 impl Coordinator {
@@ -84,6 +88,7 @@ impl Coordinator {
             policy_number: 0,
             versions: Vec::new(),
             lease: None,
+            kept: LeaseKept::default(),
             revoke: None,
             list_at: None,
             is_dirty: true,
@@ -96,7 +101,7 @@ impl Coordinator {
     }
 
     pub fn rollout(&self) -> &str {
-        &self.fleet.kept.rollout
+        &self.kept.rollout
     }
 
     pub fn second(&mut self, around: &Around<'_>, api: &mut Api, dice: &mut Dice) -> Did {
@@ -161,7 +166,10 @@ impl Coordinator {
             LeaseStep::Renew => {
                 let Some(lease) = &mut api.lease else { return };
                 lease.record.renewed = clock.as_secs().to_string();
-                lease.kept.rollout.clone_from(&self.fleet.kept.rollout);
+                if self.list_at.is_none() {
+                    lease.kept.clone_from(&self.kept);
+                }
+                self.fleet.kept.clone_from(&lease.kept);
                 self.is_dirty |= self.fleet.retry != lease.retry;
                 self.fleet.retry.clone_from(&lease.retry);
                 if let Some(holding) = &mut self.fleet.holding {
@@ -207,12 +215,16 @@ impl Coordinator {
     fn acquire(&mut self, epoch: Epoch, around: &Around<'_>, api: &mut Api, did: &mut Did) {
         let clock = self.clock(around.now);
         let Some(lease) = &mut api.lease else { return };
+        if self.fleet.holding.is_some() && self.list_at.is_none() {
+            lease.kept.clone_from(&self.kept);
+        }
         lease.record.holder = Some(["one", "two"][self.index].to_owned());
         lease.record.epoch = Said::Is(epoch.clone());
         lease.record.renewed = clock.as_secs().to_string();
         did.story.push(format!("{} takes the Lease at {epoch}", ["one", "two"][self.index]));
         self.fleet.holding = Some(Holding { uid: lease.record.uid.clone(), epoch, renewed: clock });
         self.fleet.kept = lease.kept.clone();
+        self.kept = lease.kept.clone();
         self.fleet.retry.clone_from(&lease.retry);
         self.fleet.gate = None;
         self.read_lease(api, clock);
@@ -234,7 +246,8 @@ impl Coordinator {
         }
         let epoch = self.fleet.holding.as_ref().unwrap().epoch.clone();
         let forget = self.revoke.take().map(|revoke| revoke.forget).unwrap_or_default();
-        self.fleet.ledger.acquired(epoch, &self.fleet.nodes, &forget, self.clock(around.now));
+        let clock = self.clock(around.now);
+        self.fleet.ledger.acquired(epoch, &self.fleet.nodes, &self.fleet.kept.out, &forget, clock);
         self.is_dirty = true;
         did.has_listed = true;
     }

@@ -231,9 +231,9 @@ impl Life {
             gate: &gate,
         };
         let versions = api.versions;
-        let Did { granted, late, story, has_listed } = one.second(&above, api, dice);
+        let Did { granted, late, story, has_listed, has_died } = one.second(&above, api, dice);
         let process = one.process;
-        if !late.is_empty() && self.dice.one_in(2) {
+        if has_died || (!late.is_empty() && self.dice.one_in(2)) {
             self.comes_at_once(index);
         }
         self.late.extend(late);

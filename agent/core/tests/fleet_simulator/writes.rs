@@ -1,6 +1,6 @@
 //! What a coordinator decides, and what becomes of its writes: done, refused, or nobody knows.
 
-use agent_core::fleet::{Change, GateAnswer, LeaseKept, NodeWrite, Said, next_turns};
+use agent_core::fleet::{Change, GateAnswer, NodeWrite, Said, next_turns};
 use agent_core::grant::Grant;
 use jiff::Timestamp;
 
@@ -33,24 +33,27 @@ impl Coordinator {
             turns = next_turns(&self.fleet, &self.policy, clock);
         }
         self.decide_at = turns.wake.map(|wake| around.now + wake.as_secs().max(1));
-        let is_news = LeaseKept { rollout: self.fleet.kept.rollout.clone(), ..turns.lease.clone() } != self.fleet.kept;
-        if is_news {
-            // What is halted stands there before anything rests on it.
-            let Some(lease) = api.lease.as_mut() else {
-                self.decide_at = None;
-                return;
-            };
-            if lease.record.epoch.value() != self.fleet.holding.as_ref().map(|holding| &holding.epoch) {
-                self.decide_at = None;
-                return;
-            }
-            lease.kept = turns.lease.clone();
-        }
-        self.fleet.kept = turns.lease;
+        let must_stand = !turns.lease.may_rest_on(&self.fleet.kept);
+        let has_grant = turns.grants().next().is_some();
+        self.kept = turns.lease;
         if let Some(revoke) = turns.revoke {
             did.story.push(revoke.why.clone());
             self.revoke = Some(revoke);
             return;
+        }
+        if must_stand {
+            // What is halted, and who is out, stands there before anything rests on it.
+            let epoch = self.fleet.holding.as_ref().map(|holding| &holding.epoch);
+            let Some(lease) = api.lease.as_mut().filter(|lease| lease.record.epoch.value() == epoch) else {
+                self.decide_at = None;
+                return;
+            };
+            lease.kept.clone_from(&self.kept);
+            self.fleet.kept.clone_from(&self.kept);
+            if has_grant && around.is_rough && dice.one_in(40) {
+                did.has_died = true;
+                return;
+            }
         }
         for write in turns.writes {
             self.write(write, around, api, dice, did);

@@ -53,7 +53,7 @@ fn inconclusive(role: Role) -> World {
         }
         world.version = format!("v{version}");
         world.start_takes = 100 * HOUR;
-        world.until(|world| world.disk == world::files::tree(&first()));
+        world.until(|world| world.disk == crate::world::files::tree(&first()));
         world.start_takes = Duration::from_secs(2);
         world.until(|world| world.record.as_ref().unwrap().intent.is_none());
     }
@@ -91,7 +91,7 @@ fn time_alone_changes_nothing_that_a_node_at_rest_says() {
         rests(world, Phase::Pending, 3, "no coordinator answers");
 
         let mut world = proven(role);
-        world.wants("r2", &world::files::model(REFUSED, "refused"));
+        world.wants("r2", &crate::world::files::model(REFUSED, "refused"));
         assert_eq!(world.settle_in_cluster(HOUR).phase, Phase::RolledBack);
         rests(world, Phase::RolledBack, 3, "rolled back");
 

@@ -5,6 +5,7 @@ mod halts;
 mod lease_steps;
 mod ledger;
 mod order;
+mod out;
 mod properties;
 mod servers;
 
@@ -97,7 +98,7 @@ impl World {
         self.epochs += 1;
         let epoch = epoch(self.epochs);
         self.fleet.holding = Some(Holding { uid: "lease".into(), epoch: epoch.clone(), renewed: self.now });
-        self.fleet.ledger.acquired(epoch, &self.fleet.nodes, forget, self.now);
+        self.fleet.ledger.acquired(epoch, &self.fleet.nodes, &self.fleet.kept.out, forget, self.now);
     }
 
     /// Time passes, the Lease is renewed and the Nodes are looked at.
