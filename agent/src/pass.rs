@@ -223,6 +223,7 @@ impl Passes {
     pub async fn plan(&self, given: Given<'_>) -> Result<Plan, HostError> {
         let Given { desired, policy, node, api, ending, hearing } = given;
         let before = self.host.clock().map_err(HostError::Clock)?;
+        let journal = self.host.record()?;
         let mut host = self.host.observe(self.look, &Hints::of(&node, &policy.unit), &before).await?;
         let mut heard = Heard::default();
         if let Some(hearing) = hearing {
@@ -233,7 +234,11 @@ impl Passes {
                 }
                 // Last: what a turn rests on is to be as new as can be.
                 if let Some(inquiry) = self.inquiry {
-                    hearing.ask(inquiry, role).await;
+                    let others = match &journal {
+                        JournalSeen::Found(record) => record.intent.as_ref().map(|intent| intent.others.as_slice()),
+                        JournalSeen::Missing | JournalSeen::Newer(_) | JournalSeen::Damaged(_) => None,
+                    };
+                    hearing.ask(inquiry, role, others.unwrap_or_default()).await;
                 }
             }
             heard = hearing.heard().clone();
@@ -248,7 +253,7 @@ impl Passes {
             clock,
             desired,
             host,
-            journal: self.host.record()?,
+            journal,
             key: self.key.clone(),
             node,
             source: self.source,

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use agent_core::fleet::gate::{AddressSeen, CONTROL_PLANE_LABEL, ETCD_LABEL, GateSeen, NodeRead, ServerSeen};
+use agent_core::node::evidence::Answer;
+use agent_core::node::others::{OtherServer, authority};
 use futures::future::{join_all, join3};
 use kube::api::{Api, ListParams};
 use tokio::time::{Instant, timeout_at};
@@ -29,14 +31,15 @@ pub enum GateError {
     Addresses(#[source] Trouble),
 }
 
-/// Asks everything, of the API server and of each address: what the server's own agent does before every restart.
+/// Asks everything, of the API server and of each address: what the server's own agent does before every restart. Gives the
+/// API servers' port with it.
 ///
 /// Three requests that are counted (a label selector knows no "or": API servers and members of etcd are two lists).
 ///
 /// # Errors
 ///
 /// What could not be asked. An address that does not answer is no error but an answer.
-pub async fn ask(cluster: &Cluster, target: &str) -> Result<GateSeen, GateError> {
+pub async fn ask(cluster: &Cluster, target: &str) -> Result<(GateSeen, u16), GateError> {
     let deadline = Instant::now() + LIMIT;
     let (control_plane, etcd, slice) = join3(
         list(cluster, CONTROL_PLANE_LABEL, deadline),
@@ -47,8 +50,9 @@ pub async fn ask(cluster: &Cluster, target: &str) -> Result<GateSeen, GateError>
     let nodes = control_plane.map_err(GateError::Nodes)?.into_iter().chain(etcd.map_err(GateError::Nodes)?);
     let servers: BTreeMap<String, ServerSeen> =
         nodes.filter_map(|node| server(&node)).map(|server| (server.name.clone(), server)).collect();
-    let servers = servers.into_values().collect();
-    Ok(answered(cluster, target, servers, slice?, deadline).await)
+    let (servers, slice) = (servers.into_values().collect(), slice?);
+    let port = slice.1;
+    Ok((answered(cluster, target, servers, slice, deadline).await, port))
 }
 
 /// Asks each address, for servers that are known already: what the coordinator does, which watches the Nodes.
@@ -60,6 +64,20 @@ pub async fn ask_addresses(cluster: &Cluster, target: &str, servers: Vec<ServerS
     let deadline = Instant::now() + LIMIT;
     let slice = addresses(cluster, deadline).await?;
     Ok(answered(cluster, target, servers, slice, deadline).await)
+}
+
+/// Asks each of these again, all at once, and nobody else: the API may be away with one of them.
+pub async fn ask_others(cluster: &Cluster, others: &[OtherServer]) -> Vec<(OtherServer, Answer)> {
+    let deadline = Instant::now() + LIMIT;
+    let asked = others.iter().map(|other| async move {
+        let answer = match readyz(cluster, &other.authority, deadline).await {
+            Ok(()) => Answer::Passed,
+            Err(Unwell::Refuses(why)) => Answer::Unknown(why),
+            Err(Unwell::Fails(why)) => Answer::Failed(why),
+        };
+        (other.clone(), answer)
+    });
+    join_all(asked).await
 }
 
 /// A server as the gate sees it; none if the Node is none.
@@ -109,8 +127,8 @@ async fn answered(
     let (own, others): (Vec<String>, Vec<String>) =
         addresses.into_iter().partition(|address| own.is_some_and(|own| own.addresses.contains(address)));
     let asked = others.into_iter().map(|address| async move {
-        let answer = readyz(cluster, &address, port, deadline).await;
-        AddressSeen { address, answer }
+        let answer = readyz(cluster, &authority(&address, port), deadline).await;
+        AddressSeen { address, answer: answer.map_err(Unwell::into_words) }
     });
     let mut answers = join_all(asked).await;
     let unasked = |address| AddressSeen { address, answer: Err("was not asked".to_owned()) };
@@ -118,18 +136,30 @@ async fn answered(
     GateSeen { servers, answers }
 }
 
-async fn readyz(cluster: &Cluster, address: &str, port: u16, deadline: Instant) -> Result<(), String> {
-    let authority = match address.contains(':') {
-        true => format!("[{address}]:{port}"),
-        false => format!("{address}:{port}"),
-    };
-    match timeout_at(deadline, cluster.ask_at(&authority, "/readyz")).await {
+/// What an API server does instead of being well.
+enum Unwell {
+    /// It is there, and does not know us.
+    Refuses(String),
+    /// It is not well, or not there.
+    Fails(String),
+}
+
+impl Unwell {
+    fn into_words(self) -> String {
+        match self {
+            Self::Refuses(why) | Self::Fails(why) => why,
+        }
+    }
+}
+
+async fn readyz(cluster: &Cluster, authority: &str, deadline: Instant) -> Result<(), Unwell> {
+    match timeout_at(deadline, cluster.ask_at(authority, "/readyz")).await {
         Ok(Ok(200)) => Ok(()),
-        Ok(Ok(status @ (401 | 403))) => Err(format!("refuses our token ({status})")),
-        Ok(Ok(status)) => Err(format!("answers {status} to /readyz")),
-        Ok(Err(Trouble::Unreachable(why))) => Err(format!("does not answer ({why})")),
-        Ok(Err(trouble)) => Err(format!("does not answer ({trouble})")),
-        Err(_) => Err("does not answer in time".to_owned()),
+        Ok(Ok(status @ (401 | 403))) => Err(Unwell::Refuses(format!("refuses our token ({status})"))),
+        Ok(Ok(status)) => Err(Unwell::Fails(format!("answers {status} to /readyz"))),
+        Ok(Err(Trouble::Unreachable(why))) => Err(Unwell::Fails(format!("does not answer ({why})"))),
+        Ok(Err(trouble)) => Err(Unwell::Fails(format!("does not answer ({trouble})"))),
+        Err(_) => Err(Unwell::Fails("does not answer in time".to_owned())),
     }
 }
 
@@ -159,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::client::Source;
-    use crate::cluster::fake::{Answer, Counts, Fake};
+    use crate::cluster::fake::{Answer as Answers, Counts, Fake};
 
     const SLICE_PATH: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
 
@@ -182,7 +212,7 @@ mod tests {
         for at in 1..=3 {
             let labels = [CONTROL_PLANE_LABEL, ETCD_LABEL];
             fake.put(&format!("/api/v1/nodes/s{at}"), node(&format!("10.0.0.{at}"), &labels));
-            fake.always(&format!("GET https://10.0.0.{at}:6443/readyz"), Some(Answer::Text("ok".into())));
+            fake.always(&format!("GET https://10.0.0.{at}:6443/readyz"), Some(Answers::Text("ok".into())));
         }
         fake.put("/api/v1/nodes/w1", node("10.0.0.9", &[]));
         fake.put(SLICE_PATH, slice(&["10.0.0.1", "10.0.0.2", "10.0.0.3"], 6443));
@@ -191,7 +221,7 @@ mod tests {
     }
 
     async fn asked(cluster: &Cluster) -> Result<(), String> {
-        judge(&ask(cluster, "s1").await.map_err(|error| error.to_string())?, "s1", Purpose::Change)
+        judge(&ask(cluster, "s1").await.map_err(|error| error.to_string())?.0, "s1", Purpose::Change)
     }
 
     #[tokio::test(start_paused = true)]
@@ -214,7 +244,8 @@ mod tests {
     async fn an_etcd_member_without_an_api_server_is_seen_and_a_worker_is_not() {
         let (fake, _, cluster) = three();
         fake.put("/api/v1/nodes/e1", node("10.0.0.7", &[ETCD_LABEL]));
-        let seen = ask(&cluster, "s1").await.unwrap();
+        let (seen, port) = ask(&cluster, "s1").await.unwrap();
+        assert_eq!(port, 6443);
         let names: Vec<&str> = seen.servers.iter().map(|server| server.name.as_str()).collect();
         assert_eq!(names, ["e1", "s1", "s2", "s3"]);
         assert!(!seen.servers[0].is_control_plane && seen.servers[1].is_control_plane);
@@ -223,13 +254,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_asked_is_no_consent() {
         for (request, answer) in [
-            ("GET /api/v1/nodes".to_owned(), Answer::Status(403)),
-            ("GET /api/v1/nodes".to_owned(), Answer::Hang),
-            (format!("GET {SLICE_PATH}"), Answer::Status(404)),
-            (format!("GET {SLICE_PATH}"), Answer::Text(json!({"metadata": {}, "endpoints": []}).to_string())),
-            ("GET https://10.0.0.3:6443/readyz".to_owned(), Answer::Status(500)),
-            ("GET https://10.0.0.3:6443/readyz".to_owned(), Answer::Status(401)),
-            ("GET https://10.0.0.3:6443/readyz".to_owned(), Answer::Hang),
+            ("GET /api/v1/nodes".to_owned(), Answers::Status(403)),
+            ("GET /api/v1/nodes".to_owned(), Answers::Hang),
+            (format!("GET {SLICE_PATH}"), Answers::Status(404)),
+            (format!("GET {SLICE_PATH}"), Answers::Text(json!({"metadata": {}, "endpoints": []}).to_string())),
+            ("GET https://10.0.0.3:6443/readyz".to_owned(), Answers::Status(500)),
+            ("GET https://10.0.0.3:6443/readyz".to_owned(), Answers::Status(401)),
+            ("GET https://10.0.0.3:6443/readyz".to_owned(), Answers::Hang),
         ] {
             let (fake, _, cluster) = three();
             fake.always(&request, Some(answer.clone()));
@@ -244,11 +275,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_coordinator_asks_for_the_addresses_alone() {
         let (fake, _, cluster) = three();
-        let known = ask(&cluster, "s2").await.unwrap().servers;
+        let known = ask(&cluster, "s2").await.unwrap().0.servers;
         let before = fake.requests().len();
         let seen = ask_addresses(&cluster, "s2", known).await.unwrap();
         assert_eq!(judge(&seen, "s2", Purpose::Change), Ok(()));
         assert_eq!(fake.requests().len() - before, 3, "the slice and two addresses");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_others_are_asked_again_at_their_own_addresses_and_nobody_else_is() {
+        let (fake, _, cluster) = three();
+        let other = |name: &str, at: u8| OtherServer { name: name.into(), authority: format!("10.0.0.{at}:6443") };
+        let others = [other("s1", 1), other("s2", 2), other("s3", 3), other("", 4)];
+        fake.always("GET https://10.0.0.1:6443/readyz", Some(Answers::Status(500)));
+        fake.always("GET https://10.0.0.2:6443/readyz", Some(Answers::Hang));
+        fake.always("GET https://10.0.0.3:6443/readyz", Some(Answers::Status(401)));
+        fake.always("GET https://10.0.0.4:6443/readyz", Some(Answers::Text("ok".into())));
+        let begun = Instant::now();
+        let answers = ask_others(&cluster, &others).await;
+        assert!(begun.elapsed() <= LIMIT);
+        assert_eq!(answers.iter().map(|(other, _)| other).collect::<Vec<_>>(), others.iter().collect::<Vec<_>>());
+        let answers: Vec<Answer> = answers.into_iter().map(|(_, answer)| answer).collect();
+        let expected = [
+            Answer::Failed("answers 500 to /readyz".into()),
+            Answer::Failed("does not answer in time".into()),
+            Answer::Unknown("refuses our token (401)".into()),
+            Answer::Passed,
+        ];
+        assert_eq!(answers, expected);
+        assert!(fake.requests().iter().all(|request| request.ends_with("/readyz")), "{:?}", fake.requests());
     }
 
     type Ca = CertifiedIssuer<'static, KeyPair>;

@@ -8,6 +8,7 @@ use agent_core::fleet::gate::{Purpose, judge};
 use agent_core::node::evidence::Answer;
 use agent_core::node::heard::{Heard, Inquiry, LeaseSeen, Read, Shown};
 use agent_core::node::observed::Role;
+use agent_core::node::others::{OtherServer, OthersSeen};
 use http::Request;
 use serde::Deserialize;
 
@@ -70,8 +71,9 @@ impl Hearing {
         self.heard.inputs = Some(Read { at, answer });
     }
 
-    /// Asks the coordinator's Lease and the server gate. What else a plan may want is asked by others.
-    pub async fn ask(&mut self, what: Inquiry, role: Role) {
+    /// Asks the coordinator's Lease, the server gate, and those who answered there. What else a plan may want is asked
+    /// elsewhere.
+    pub async fn ask(&mut self, what: Inquiry, role: Role, others: &[OtherServer]) {
         match what {
             Inquiry::Inputs | Inquiry::Preflight => {}
             Inquiry::Turn { cures } => {
@@ -83,13 +85,20 @@ impl Hearing {
                 }
             }
             Inquiry::Gate => self.gate(Purpose::Cure).await,
+            Inquiry::Others => {
+                let at = self.now();
+                let answers = gate::ask_others(&self.cluster, others).await;
+                self.heard.others = Some(OthersSeen { at, answers });
+            }
         }
     }
 
     async fn gate(&mut self, purpose: Purpose) {
         let at = self.now();
         let answer = match gate::ask(&self.cluster, &self.node).await {
-            Ok(seen) => judge(&seen, &self.node, purpose),
+            Ok((seen, port)) => {
+                judge(&seen, &self.node, purpose).map(|()| OtherServer::at_gate(&seen, &self.node, port))
+            }
             Err(error) => Err(match std::error::Error::source(&error) {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),
@@ -166,7 +175,7 @@ mod tests {
 
     async fn lease(fake: &Fake) -> Result<LeaseSeen, String> {
         let (mut hearing, counts) = hearing(fake);
-        hearing.ask(Inquiry::Turn { cures: false }, Role::Agent).await;
+        hearing.ask(Inquiry::Turn { cures: false }, Role::Agent, &[]).await;
         let read = hearing.heard().lease.clone().unwrap();
         assert_eq!(read.at, Duration::from_secs(7));
         assert_eq!(counts.0.lock().unwrap().len(), 1, "one request, and no hidden retry");
@@ -209,13 +218,13 @@ mod tests {
         let fake = Fake::default();
         fake.put(LEASE, json!({"spec": {"holderIdentity": "x"}}));
         let (mut hearing, _) = hearing(&fake);
-        hearing.ask(Inquiry::Turn { cures: false }, Role::Server).await;
+        hearing.ask(Inquiry::Turn { cures: false }, Role::Server, &[]).await;
         let gate = hearing.heard().gate.clone().unwrap();
         let why = gate.answer.unwrap_err();
         assert!(why.contains("EndpointSlice") && why.contains("it does not exist"), "{why}");
         assert_eq!(fake.requests().first().map(String::as_str), Some(format!("GET {LEASE}").as_str()));
         fake.requests();
-        hearing.ask(Inquiry::Gate, Role::Server).await;
+        hearing.ask(Inquiry::Gate, Role::Server, &[]).await;
         assert_eq!(
             fake.requests().iter().filter(|request| request.contains("leases")).count(),
             1,

@@ -218,7 +218,7 @@ impl InCluster {
         let at = self.hearing.now();
         match what {
             // The registries are asked with what is made of the inputs; the others are the last thing before the plan.
-            None | Some(Inquiry::Preflight | Inquiry::Turn { .. } | Inquiry::Gate) => None,
+            None | Some(Inquiry::Preflight | Inquiry::Turn { .. } | Inquiry::Gate | Inquiry::Others) => None,
             Some(Inquiry::Inputs) => {
                 let extras = self.extras.borrow().clone();
                 let read = read_inputs(&self.cluster, &extras).await;

@@ -20,6 +20,7 @@ pub(crate) fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect
     let mut intent = intent(case, goal, &wanted.tree, model);
     intent.restart = effect >= Effect::Live;
     intent.images = pulls::worked_before(case);
+    intent.others = case.others_at_gate();
     intent.credential_sources = wanted.credential_sources.clone();
     intent.file_hosts = wanted.file_hosts.clone();
     let record = cured(case, &mut intent);
@@ -102,6 +103,7 @@ pub(crate) fn intent(case: &Case<'_>, goal: Goal, tree: &Tree, model: super::jou
         rung: Rung::Goal,
         passed_before: judge::passed_before(case),
         images: BTreeMap::new(),
+        others: Vec::new(),
         invocation_before: invocation,
         version_before: version,
         began: clock.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::annotations::Phase;
 use super::journal::ProbeRefused;
+use super::others::{OtherServer, OthersSeen};
 use crate::policy::Preflight;
 use crate::preflight::{Judgement, Kind, Report, judge};
 use jiff::Timestamp;
@@ -22,8 +23,10 @@ pub struct Heard {
     pub probe: Option<ProbeSeen>,
     /// The coordinator's Lease, by a quorum read.
     pub lease: Option<Read<LeaseSeen>>,
-    /// The server gate; an error is a refusal, too.
-    pub gate: Option<Read<()>>,
+    /// The server gate: who answered there, if it is open. An error is a refusal, too.
+    pub gate: Option<Read<Vec<OtherServer>>>,
+    /// What those who answered at the gate answer later.
+    pub others: Option<OthersSeen>,
 }
 
 /// What the Node is known to say.
@@ -115,4 +118,6 @@ pub enum Inquiry {
     },
     /// The gate alone: an undo needs no turn.
     Gate,
+    /// Those who answered at the gate, each at its own address: something is not proven in time, and they may be why.
+    Others,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Check;
 use super::observed::Clock;
+use super::others::OtherServer;
 pub use crate::grant::Ask;
 
 /// The schema this version writes. A newer one is refused, not overwritten.
@@ -201,6 +202,9 @@ pub struct Intent {
     /// The policy's images then, and whether they could be pulled before: only those must be pulled after.
     #[serde(default)]
     pub images: BTreeMap<String, bool>,
+    /// The other API servers that answered when it began; only where they serve on while this one is down.
+    #[serde(default)]
+    pub others: Vec<OtherServer>,
     /// The unit's invocation before.
     pub invocation_before: String,
     /// The unit's version before.

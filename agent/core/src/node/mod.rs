@@ -14,6 +14,7 @@ pub mod journal;
 pub(crate) mod judge;
 pub mod logs;
 pub mod observed;
+pub mod others;
 mod pace;
 pub mod plan;
 pub mod prepare;

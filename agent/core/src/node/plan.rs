@@ -7,6 +7,7 @@ use super::annotations::{NodeSeen, Phase};
 use super::heard::{Heard, Inquiry};
 use super::journal::{JournalSeen, Record, Rung};
 use super::observed::{ApiSeen, Clock, HostSeen, Role, Unsupported};
+use super::others::OtherServer;
 use super::pulls::PullOrder;
 use super::turn::{GATE_HOLDS, Turn, TurnSource};
 use crate::digest::Key;
@@ -334,10 +335,16 @@ impl Case<'_> {
         let has_gate = self.seen.source == TurnSource::Coordinator && self.host.installation.role == Role::Server;
         match fresh.map(|read| &read.answer) {
             Some(Err(why)) => Gate::Shut(why),
-            Some(Ok(())) => Gate::Open,
+            Some(Ok(_)) => Gate::Open,
             None if has_gate => Gate::Unasked,
             None => Gate::Open,
         }
+    }
+
+    /// Who answered at the gate that has just been asked.
+    pub(crate) fn others_at_gate(&self) -> Vec<OtherServer> {
+        let asked = self.seen.heard.gate.as_ref().filter(|_| self.host.installation.role == Role::Server);
+        asked.and_then(|read| read.answer.clone().ok()).unwrap_or_default()
     }
 
     /// When an armed guard acts: after the verdict must have fallen.

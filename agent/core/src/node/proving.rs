@@ -10,6 +10,7 @@ use super::heard::Inquiry;
 use super::journal::{Goal, Intent, Record, Rung, Verdict};
 use super::judge::{self, Standing};
 use super::observed::{GuardSeen, Role, Service, UnitSeen};
+use super::others::{self, Others};
 use super::pace;
 use super::plan::{Case, Depth, Gate, PROVING, Plan, Step, Wake};
 use super::pulls;
@@ -70,9 +71,15 @@ fn goal(case: &Case<'_>, intent: &Intent) -> Plan {
     if let Some(plan) = restart_due(case, intent, unit) {
         return plan;
     }
-    match verdict(case, intent, unit, &standing) {
-        Some(verdict) => undo::give_up(case, intent, verdict),
-        None => wait(case, intent, &standing),
+    match rule(case, intent, unit, &standing) {
+        Ruling::Over(verdict) => undo::give_up(case, intent, verdict),
+        Ruling::AskOthers => {
+            let why = format!("asking the other servers, since it is not proven in time: {}", standing.missing());
+            let mut plan = waiting(case, intent, why, pace::refresh(case, intent), Wake::Now);
+            plan.inquiry = Some(Inquiry::Others);
+            plan
+        }
+        Ruling::Wait => wait(case, intent, &standing),
     }
 }
 
@@ -154,21 +161,32 @@ pub(crate) fn order_restart(case: &Case<'_>, intent: &Intent, turn: Turn, why: &
     waiting(case, intent, format!("{why} {unit}"), steps, Wake::After(PROVING))
 }
 
-/// Whether the goal has failed, or something else explains why it is not proven. `None`: wait.
-fn verdict(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &Standing) -> Option<Verdict> {
+/// What follows from what is missing.
+enum Ruling {
+    /// It may still come.
+    Wait,
+    /// Time is over, and the other servers have to be asked before it is said why.
+    AskOthers,
+    /// The goal has failed, or something else explains why it is not proven.
+    Over(Verdict),
+}
+
+fn rule(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &Standing) -> Ruling {
+    let failed = |why: &str| Ruling::Over(Verdict::Failed(why.to_owned()));
+    let inconclusive = |why: String| Ruling::Over(Verdict::Inconclusive(why));
     let log = &case.host.log;
     let after_restart = unit.invocation != intent.invocation_before || matches!(intent.goal, Goal::Heal(_));
     let heals = matches!(intent.goal, Goal::Heal(_));
     // The log of a healed invocation still holds the lines about the file that was there before.
     if after_restart && !heals && judge::is_down(case, unit) {
         if log.registries_error {
-            return Some(Verdict::Failed("k3s cannot read the file (its log names the error)".into()));
+            return failed("k3s cannot read the file (its log names the error)");
         }
         if log.containerd_config_error {
-            return Some(Verdict::Failed("containerd cannot read the config.toml made of it".into()));
+            return failed("containerd cannot read the config.toml made of it");
         }
         if unit.restarts >= 2 && log.containerd_exited {
-            return Some(Verdict::Failed("containerd exits again and again with it".into()));
+            return failed("containerd exits again and again with it");
         }
     }
     let pulling = if standing.is_only_pull() { pulls::allowance(case, intent) } else { Duration::ZERO };
@@ -176,16 +194,25 @@ fn verdict(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &Standin
     let spent = pace::spent(case, intent);
     if spent.hindered >= pace::patience(case, standing) {
         let why = pace::hindrance(case, intent).unwrap_or("nothing could be proven for a long time");
-        return Some(Verdict::Inconclusive(format!("{why}, so nothing can be proven")));
+        return inconclusive(format!("{why}, so nothing can be proven"));
     }
     if spent.counted < limit {
-        return None;
+        return Ruling::Wait;
     }
     if let Some(why) = explained(case, intent, unit) {
-        return Some(Verdict::Inconclusive(why));
+        return inconclusive(why);
+    }
+    // Before etcd's own words: a server that is gone says more than a leader that is missing for it.
+    match others::others(case, intent) {
+        Others::Unasked => return Ruling::AskOthers,
+        Others::Stopped(why) => return inconclusive(why),
+        Others::Answer => {}
+    }
+    if let Some(why) = etcd_explains(case) {
+        return inconclusive(why);
     }
     let missing = standing.missing();
-    Some(Verdict::Failed(format!("not proven within {} s: {missing}", limit.as_secs())))
+    failed(&format!("not proven within {} s: {missing}", limit.as_secs()))
 }
 
 /// Something other than the file that explains why the proof is missing.
@@ -199,6 +226,11 @@ fn explained(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<String
     if case.host.log.waits_for_server && !unit.is_active() {
         return Some("the supervisor does not answer".into());
     }
+    None
+}
+
+/// What a server's own etcd says of why it does not serve.
+fn etcd_explains(case: &Case<'_>) -> Option<String> {
     // A member without a leader, or one that does not vote yet, says which.
     match case.host.evidence.as_ref().and_then(|evidence| evidence.get(&Check::EtcdLeader)) {
         Some(Answer::Failed(why)) if case.host.installation.role == Role::Server => Some(why.clone()),

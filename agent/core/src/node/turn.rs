@@ -100,7 +100,7 @@ impl Turn {
     }
 
     /// The same turn, but not for longer than the gate's answer holds.
-    pub(crate) fn within(mut self, gate: Option<&Read<()>>) -> Self {
+    pub(crate) fn within<T>(mut self, gate: Option<&Read<T>>) -> Self {
         if let (Some(leave), Some(gate)) = (&mut self.leave, gate) {
             leave.until = leave.until.min(gate.at.saturating_add(GATE_HOLDS));
         }

@@ -147,7 +147,7 @@ impl Real {
             Some(Inquiry::Inputs) => 1,
             Some(Inquiry::Turn { .. }) => 1 + gate,
             Some(Inquiry::Gate) => gate,
-            Some(Inquiry::Preflight) | None => 0,
+            Some(Inquiry::Preflight | Inquiry::Others) | None => 0,
         };
     }
 

@@ -6,6 +6,7 @@ mod counted;
 mod drift;
 mod faults;
 mod killed;
+mod others;
 mod preflight;
 mod promises;
 mod pulls;

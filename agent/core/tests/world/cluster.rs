@@ -1,12 +1,14 @@
 //! The cluster around the node: its annotations, a coordinator that follows a script, and what the agent asks of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use agent_core::grant::{Ask, Grant};
 use agent_core::node::annotations::{PREFIX, Phase, Told, sentence};
+use agent_core::node::evidence::Answer;
 use agent_core::node::heard::{Heard, Inquiry, LeaseSeen, PreflightSeen, ProbeSeen, Read, Shown};
 use agent_core::node::observed::{ApiSeen, Renewed, Role};
+use agent_core::node::others::{OtherServer, OthersSeen};
 use agent_core::node::plan::{Desired, Plan, Step};
 use agent_core::node::turn::{Reach, TurnSource};
 
@@ -29,6 +31,12 @@ pub struct Cluster {
     pub refused: Option<String>,
     /// Something else that the policy enforces is not as it should be.
     pub blocked: Option<String>,
+    /// The other servers, which answer at the gate.
+    pub servers: Vec<OtherServer>,
+    /// What those of them who are not well do instead, by name.
+    pub unwell: BTreeMap<String, Answer>,
+    /// How often they were asked whether they are.
+    pub others_asked: u32,
     /// How often the registries were asked.
     pub preflights: u32,
     /// Asks that the coordinator ever granted: never again.
@@ -144,15 +152,27 @@ impl World {
         let at = self.now;
         // As the edges ask: two lists of inputs; the Lease; servers by two labels and their addresses.
         self.cluster.requests += match inquiry {
-            None | Some(Inquiry::Preflight) => 0,
+            None | Some(Inquiry::Preflight | Inquiry::Others) => 0,
             Some(Inquiry::Inputs) => 2,
             Some(Inquiry::Turn { .. }) if self.role == Role::Server => 4,
             Some(Inquiry::Turn { .. }) => 1,
             Some(Inquiry::Gate) => 3,
         };
         let away = || "the API server does not answer in time".to_owned();
-        let Cluster { heard, lease, lease_fails, fresh, refused, blocked, preflights, away: is_away, .. } =
-            &mut self.cluster;
+        let Cluster {
+            heard,
+            lease,
+            lease_fails,
+            fresh,
+            refused,
+            blocked,
+            preflights,
+            away: is_away,
+            servers,
+            unwell,
+            others_asked,
+            ..
+        } = &mut self.cluster;
         let read = |heard: &mut Heard| {
             let answer = match (*is_away, &lease_fails) {
                 (true, _) => Err(away()),
@@ -164,7 +184,7 @@ impl World {
         let gate = |gate: &Option<String>| match (*is_away, gate) {
             (true, _) => Err(away()),
             (false, Some(why)) => Err(why.clone()),
-            (false, None) => Ok(()),
+            (false, None) => Ok(servers.clone()),
         };
         match inquiry {
             None => {}
@@ -187,6 +207,16 @@ impl World {
             Some(Inquiry::Turn { .. }) => {
                 read(heard);
                 heard.gate = Some(Read { at, answer: gate(&self.gate) });
+            }
+            Some(Inquiry::Others) => {
+                *others_asked += 1;
+                let intent = self.record.as_ref().and_then(|record| record.intent.as_ref());
+                let others = intent.map(|intent| intent.others.clone()).unwrap_or_default();
+                let answer = |other: OtherServer| {
+                    let answer = unwell.get(&other.name).cloned().unwrap_or(Answer::Passed);
+                    (other, answer)
+                };
+                heard.others = Some(OthersSeen { at, answers: others.into_iter().map(answer).collect() });
             }
             Some(Inquiry::Gate) => heard.gate = Some(Read { at, answer: gate(&self.gate) }),
         }
