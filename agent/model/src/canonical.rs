@@ -6,11 +6,26 @@ use super::state::{Agent, Entry, Node, Object, State, Step};
 impl State {
     /// The one of its equals that is explored.
     pub fn canonical(mut self) -> Self {
+        self.forget_list();
         self.forget_epochs();
         for node in 0..self.count {
             self.forget_numbers(node);
         }
         self
+    }
+
+    fn forget_list(&mut self) {
+        if self.is_list_of_use() {
+            return;
+        }
+        let Self { lease, coordinators, .. } = self;
+        let late = coordinators.iter_mut().map(|one| {
+            one.listed = 0;
+            &mut one.late_lease
+        });
+        for lease in late.chain([lease]).flatten() {
+            lease.out = 0;
+        }
     }
 
     fn forget_epochs(&mut self) {

@@ -15,6 +15,8 @@ pub enum Act {
     RenewBlindly,
     List,
     Waited(u8),
+    /// Writes on the Lease that a node is out, after its cache moved on as for the grant.
+    Enlist(u8, u8, Landing),
     /// To a node, after its cache moved on for it and for the nodes of the mask.
     Grant(u8, u8, Landing),
     Clear(u8),
@@ -70,7 +72,18 @@ impl Model {
                 // A living agent writes its annotations again within that time; that is all that is known of it.
                 may(Act::Waited(number), false);
             }
+            if self.is_late_to_list(state, one, node) && !is_stale {
+                may(Act::Enlist(number, 0, Landing::Heard), true);
+            }
             for mask in self.grants(state, one, node, epoch) {
+                if self.must_list(state, one, node) {
+                    if !is_stale {
+                        may(Act::Enlist(number, mask, Landing::Heard), !self.lists_another(state, one, epoch));
+                        may(Act::Enlist(number, mask, Landing::Unheard), false);
+                        may(Act::Enlist(number, mask, Landing::Late), false);
+                    }
+                    continue;
+                }
                 may(Act::Grant(number, mask, Landing::Heard), !is_stale);
                 if !is_stale {
                     may(Act::Grant(number, mask, Landing::Late), false);
@@ -130,7 +143,7 @@ impl Model {
     /// The ways to grant: which other nodes the cache has to move on for. It never moves further than a decision needs,
     /// because whatever could be done from further on can be done from there by moving on later; so no event is needed
     /// for the cache alone.
-    fn grants(&self, state: &State, one: &Coordinator, node: usize, epoch: u8) -> Vec<u8> {
+    pub(super) fn grants(&self, state: &State, one: &Coordinator, node: usize, epoch: u8) -> Vec<u8> {
         let nodes = state.nodes().len();
         // A write on an older version is refused, and changes nothing.
         let one = caught_up(state, one, node);
@@ -154,7 +167,7 @@ impl Model {
     }
 
     /// Moves the cache on for each of these nodes until it is no longer busy; not, if that is in vain or needless.
-    fn looks(&self, state: &State, one: &mut Coordinator, mask: u8, epoch: u8) -> bool {
+    pub(super) fn looks(&self, state: &State, one: &mut Coordinator, mask: u8, epoch: u8) -> bool {
         (0..state.nodes().len()).filter(|node| mask & (1 << node) != 0).all(|node| {
             let needed = self.is_busy(state, one, node, epoch);
             while self.is_busy(state, one, node, epoch) {
@@ -197,7 +210,7 @@ impl Model {
             }
             Act::RenewBlindly => {
                 if let Some(epoch) = one.holds {
-                    state.lease = Some(Lease { holder: Some(index as u8), epoch });
+                    state.lease = Some(Lease { holder: Some(index as u8), epoch, out: one.listed });
                 }
             }
             Act::List => {
@@ -205,12 +218,14 @@ impl Model {
                 one.waited = 0;
                 for node in 0..seen.nodes().len() {
                     note(&seen, one, node, true);
+                    self.inherit(&seen, one, node);
                 }
             }
             Act::Waited(node) => {
                 *one = caught_up(&seen, one, usize::from(node));
                 one.waited |= 1 << node;
             }
+            Act::Enlist(node, mask, landing) => self.enlist(state, index, (usize::from(node), mask), landing),
             Act::Grant(number, mask, landing) => {
                 let node = usize::from(number);
                 let (Some(epoch), Some(now)) = (one.holds, seen.nodes()[node].now()) else { return };
@@ -263,11 +278,12 @@ impl Model {
             state.epochs += 1;
             state.epochs
         };
-        let lease = Lease { holder: Some(index as u8), epoch };
+        let lease = Lease { holder: Some(index as u8), epoch, out: before.out };
         let one = &mut state.coordinators[index];
         match landing {
             Landing::Heard => {
                 one.holds = Some(epoch);
+                one.listed = before.out;
                 if self.change != Change::ListFirst {
                     one.behind = None;
                 }
@@ -293,7 +309,7 @@ impl Model {
     }
 }
 
-fn cached(state: &State, one: &Coordinator, node: usize) -> Option<Object> {
+pub(super) fn cached(state: &State, one: &Coordinator, node: usize) -> Option<Object> {
     state.nodes()[node].log.behind(one.behind.as_ref()?[node])
 }
 
@@ -309,7 +325,7 @@ fn watch(state: &State, one: &mut Coordinator, node: usize) -> bool {
     }
 }
 
-fn caught_up(state: &State, one: &Coordinator, node: usize) -> Coordinator {
+pub(super) fn caught_up(state: &State, one: &Coordinator, node: usize) -> Coordinator {
     let mut one = *one;
     while watch(state, &mut one, node) {}
     one
@@ -330,6 +346,8 @@ fn note(state: &State, one: &mut Coordinator, node: usize, listed: bool) {
     *entry = match *entry {
         _ if seen.phase == Phase::Applying => Entry::Out(seen.answered),
         Entry::Granted(number) if listed || seen.answered == number => Entry::Over(number),
+        // From the list of the Lease, which the model keeps without numbers.
+        Entry::Out(0) => Entry::None,
         Entry::Out(number) => Entry::Over(number),
         before => before,
     };

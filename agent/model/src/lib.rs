@@ -13,6 +13,7 @@ mod agent;
 mod canonical;
 mod coordinator;
 mod endings;
+mod listed;
 mod protocol;
 mod state;
 mod story;
@@ -176,8 +177,30 @@ fn an_ask_that_is_never_drawn_anew_waits_for_ever() {
 }
 
 #[test]
-fn a_node_deleted_in_its_turn_is_forgotten_by_the_next_leader() {
-    // A limit of the protocol, not a promise: nothing but the Node and the leader's ledger knows of a turn, and both are
-    // gone. It is written down here so that nobody believes otherwise.
-    breaks_as_it_is(two(Troubles { node_deleted: 1, stalls: 1, ..NONE }), BUDGET);
+fn a_node_deleted_in_its_turn_is_remembered_by_the_next_leader() {
+    holds("Node deleted, leaders change", two(Troubles { node_deleted: 1, stalls: 1, crashes: 1, ..NONE }));
+    holds("Node deleted, leaders change, late writes", two(Troubles { node_deleted: 1, stalls: 1, losses: 1, ..NONE }));
+}
+
+#[test]
+fn a_lease_that_does_not_list_who_is_out_before_the_grant_forgets_a_turn() {
+    breaks(Change::NoOut, two(Troubles { node_deleted: 1, stalls: 1, ..NONE }), BUDGET);
+    breaks(Change::OutAfterGrant, two(Troubles { node_deleted: 1, stalls: 1, ..NONE }), BUDGET);
+}
+
+#[test]
+fn a_node_that_came_back_bare_is_not_free() {
+    breaks(Change::BareIsFree, two(Troubles { node_deleted: 1, crashes: 1, stalls: 1, ..NONE }), BUDGET);
+}
+
+#[test]
+fn a_grant_on_a_list_that_a_late_write_can_still_shorten_is_forgotten() {
+    breaks(Change::OutUnsettled, two(Troubles { node_deleted: 1, stalls: 1, losses: 1, ..NONE }), BUDGET);
+}
+
+#[test]
+fn a_lease_deleted_with_a_node_in_its_turn_forgets_it() {
+    // A limit of the protocol, not a promise: nothing but the Node, the Lease and the leader's memory knows of a turn, and all
+    // three are gone. It is written down here so that nobody believes otherwise.
+    breaks_as_it_is(two(Troubles { node_deleted: 1, lease_deleted: 1, ..NONE }), BUDGET);
 }

@@ -31,6 +31,14 @@ pub enum Change {
     HidesOpenTurn,
     /// An agent whose N was revoked goes on asking with it.
     DeafToAbsent,
+    /// The Lease does not list who is out.
+    NoOut,
+    /// It lists who is out once the grant was written.
+    OutAfterGrant,
+    /// Of those that it lists a new leader counts only the ones whose Nodes are gone.
+    BareIsFree,
+    /// A grant rests on a list that was read while an older write of it was under way.
+    OutUnsettled,
 }
 
 /// How a write ends.
@@ -115,9 +123,9 @@ impl Model {
                 let possible = calm
                     || match act {
                         Act::Take(Landing::Heard) | Act::Forget(_) => left.stalls > 0,
-                        Act::Take(Landing::Unheard | Landing::Late) | Act::Grant(_, _, Landing::Late) => {
-                            left.losses > 0
-                        }
+                        Act::Take(Landing::Unheard | Landing::Late)
+                        | Act::Enlist(_, _, Landing::Unheard | Landing::Late)
+                        | Act::Grant(_, _, Landing::Late) => left.losses > 0,
                         Act::Grant(..) => left.stale > 0,
                         _ => true,
                     };
@@ -162,7 +170,7 @@ impl Model {
                 state.left.lease_deleted -= 1;
                 self.write_lease(&mut state, None);
             }
-            Action::CreateLease => self.write_lease(&mut state, Some(Lease { holder: None, epoch: 0 })),
+            Action::CreateLease => self.write_lease(&mut state, Some(Lease { holder: None, epoch: 0, out: 0 })),
             Action::DeleteNode(index) => {
                 state.left.node_deleted -= 1;
                 state.write_node(usize::from(index), None);

@@ -188,6 +188,8 @@ pub struct Lease {
     pub holder: Option<u8>,
     /// 0: never held.
     pub epoch: u8,
+    /// One bit for each node that it lists as out.
+    pub out: u8,
 }
 
 /// What a coordinator knows of the last N that it granted to a node, or saw in use there. It never goes back.
@@ -228,6 +230,8 @@ pub struct Coordinator {
     pub late: Option<(u8, Object)>,
     /// The same for the Lease.
     pub late_lease: Option<Lease>,
+    /// What it knows to be listed on the Lease, and to stay.
+    pub listed: u8,
 }
 
 impl Coordinator {
@@ -235,6 +239,7 @@ impl Coordinator {
         self.holds = None;
         self.behind = None;
         self.waited = 0;
+        self.listed = 0;
         self.ledger.fill(Entry::None);
     }
 }
@@ -301,9 +306,10 @@ impl State {
             waited: 0,
             late: None,
             late_lease: None,
+            listed: 0,
         };
         Self {
-            lease: Some(Lease { holder: None, epoch: 0 }),
+            lease: Some(Lease { holder: None, epoch: 0, out: 0 }),
             epochs: 0,
             revision: 1,
             all: [node; NODES],
@@ -353,6 +359,13 @@ impl State {
             let kept = 1 + caches.map(|behind| usize::from(behind[index])).max().unwrap_or(0);
             node.log.keep_last(kept);
         }
+    }
+
+    /// Whether it can still matter what the Lease lists: a Node can be deleted, is gone, or has not said its phase since it
+    /// came back.
+    pub fn is_list_of_use(&self) -> bool {
+        let says_nothing = |node: &Node| node.now().is_none_or(|now| now.phase == Phase::None);
+        self.left.node_deleted > 0 || self.nodes().iter().any(says_nothing)
     }
 
     /// Whether somebody renews the Lease as it stands.

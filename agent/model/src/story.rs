@@ -52,6 +52,11 @@ fn stands(model: &Model, state: &State) -> String {
             Some(holder) => format!("Lease {}@{}", name(holder), lease.epoch),
         },
     };
+    for index in 0..state.nodes().len() {
+        if state.lease.is_some_and(|lease| lease.out & (1 << index) != 0) {
+            let _ = write!(text, " out {}", node(model, index));
+        }
+    }
     for (index, it) in state.nodes().iter().enumerate() {
         let _ = write!(text, "; {} ", node(model, index));
         match it.now() {
@@ -138,6 +143,7 @@ fn coordinator_said(model: &Model, act: coordinator::Act) -> String {
         Act::Forget(index) => format!("takes its grant for {} as void", of(index)),
         Act::RenewBlindly => "renews the Lease without looking".into(),
         Act::List => "lists the Nodes".into(),
+        Act::Enlist(index, _, how) => format!("lists {} as out on the Lease{}", of(index), landing(how)),
         Act::Waited(index) => format!("waited long enough for {} to say its phase", of(index)),
         Act::Grant(index, _, how) => format!("grants {}{}", of(index), landing(how)),
         Act::Clear(index) => format!("removes the dead grant of {}", of(index)),
