@@ -391,7 +391,10 @@ async fn http_on_https_is_told_apart_from_nonsense() {
     });
     let text = with_ca(address).replace("ca_file: /ca", "insecure_skip_verify: true");
     is(&probe(&text, &[]).await, &[Kind::TlsHttp]);
-    is(&probe(&text, &[]).await, &[Kind::TlsUndecided]);
+    // Go takes it for no TLS either.
+    let nonsense = probe(&text, &[]).await;
+    is(&nonsense, &[Kind::TlsClosed]);
+    assert!(nonsense.hosts[0].verdict.what.contains("no TLS on port"), "{nonsense:?}");
 }
 
 #[tokio::test]

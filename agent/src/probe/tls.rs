@@ -100,6 +100,12 @@ fn handshake_fault(error: &io::Error, heard: &[u8]) -> TlsFault {
     if heard.starts_with(b"HTTP/") {
         return TlsFault::HttpSpoken;
     }
+    // A record begins with its type, from 20 on, and the version, whose first byte has always been 3.
+    if let [kind, version, ..] = heard
+        && !((20..=24).contains(kind) && *version == 3)
+    {
+        return TlsFault::NotTls;
+    }
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
         Some(error) if is_client_certificate(error) => TlsFault::ClientCertificate,

@@ -71,6 +71,8 @@ pub enum TlsFault {
     NotYetValid,
     /// The other side answers plain http.
     HttpSpoken,
+    /// It answers something else that is no TLS.
+    NotTls,
     /// The other side demands a client certificate, or does not take the one that was shown.
     ClientCertificate,
     /// A file of the configuration cannot be used: containerd fails every pull of the host.

@@ -168,10 +168,14 @@ fn target(
         }
     }
     for (certificate, key) in &seen.client {
+        let named = |path: &String, what: &str| match path.is_empty() {
+            true => Some(format!("of the client's {what}, which is not named,")),
+            false => Some(path.clone()),
+        };
         match (file(certificate), file(key)) {
             (Some(certificate), Some(key)) => trust.client = Some(Client { certificate, key }),
-            (None, _) => trust.missing = Some(certificate.clone()),
-            (Some(_), None) => trust.missing = Some(key.clone()),
+            (None, _) => trust.missing = named(certificate, "certificate"),
+            (Some(_), None) => trust.missing = named(key, "key"),
         }
     }
     let has_tls = seen.skip_verify.is_some() || !seen.ca.is_empty() || !seen.client.is_empty();

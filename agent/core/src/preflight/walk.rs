@@ -263,7 +263,7 @@ impl Walk {
             Asking::Post | Asking::Get => Some(self.root.authority()),
             Asking::Ping | Asking::BackBasic | Asking::BackBearer => None,
         };
-        At { url: &self.request.url, realm_of }
+        At { url: &self.request.url, realm_of, settings_of: self.target.url.authority() }
     }
 
     fn may_fall_back(&self) -> bool {
@@ -332,7 +332,11 @@ impl Walk {
                     (Scheme::Https, None) => {
                         "look at the registry and at the proxy before it, which may also want a client certificate"
                     }
-                    (Scheme::Https, Some(_)) | (Scheme::Http, _) => "look at the registry and at the proxy before it",
+                    (Scheme::Https, Some(_)) => "look at the registry and at the proxy before it",
+                    (Scheme::Http, _) => {
+                        "look at the registry and at the proxy before it; if https is what is spoken on this port, write \
+                         `https://` in the endpoint"
+                    }
                 };
                 Verdict::new(Kind::ApiSilent, what, remedy)
             }

@@ -14,6 +14,8 @@ pub(super) struct At<'w> {
     pub url: &'w Url,
     /// Host and port of the registry, if that was its realm.
     pub realm_of: Option<&'w str>,
+    /// Host and port that images are pulled from: its TLS settings hold for realms and wherever it redirects to.
+    pub settings_of: &'w str,
 }
 
 impl At<'_> {
@@ -121,15 +123,18 @@ pub(super) fn route(at: At<'_>, fault: Option<RouteFault>) -> Verdict {
 /// `None` is that the time was up.
 pub(super) fn tls(at: At<'_>, fault: Option<&TlsFault>) -> Verdict {
     let host = at.host();
-    let whose = at.realm_of.map_or_else(
-        || format!("give {} its CA by a Secret or ConfigMap with `ca.crt`, or `insecure_skip_verify`", at.url.authority()),
-        |of| {
-            format!(
-                "containerd uses the TLS settings of {of} for its realm too, and none of the realm's own: add the realm's \
-                 CA to the `ca.crt` of {of}"
-            )
-        },
-    );
+    let of = at.settings_of;
+    let whose = match at.realm_of {
+        Some(_) => format!(
+            "containerd uses the TLS settings of {of} for its realm too, and none of the realm's own: add the realm's CA to \
+             the `ca.crt` of {of}"
+        ),
+        None if of != at.url.authority() => format!(
+            "containerd uses the TLS settings of {of} where it redirects to, too: add this CA to the `ca.crt` of {of}, or write \
+             the endpoint as it is redirected to"
+        ),
+        None => format!("give {of} its CA by a Secret or ConfigMap with `ca.crt`, or `insecure_skip_verify`"),
+    };
     let renew = "renew the certificate there".to_owned();
     let (kind, what, remedy) = match fault {
         Some(TlsFault::Untrusted(None)) => (
@@ -168,6 +173,11 @@ pub(super) fn tls(at: At<'_>, fault: Option<&TlsFault>) -> Verdict {
                     at.url.authority()
                 ),
             },
+        ),
+        Some(TlsFault::NotTls) => (
+            Kind::TlsClosed,
+            format!("{host} answers something that is no TLS on port {}", at.url.port()),
+            "check that TLS is what is spoken on this port".to_owned(),
         ),
         Some(TlsFault::ClientCertificate) => (
             Kind::TlsClientCertificate,

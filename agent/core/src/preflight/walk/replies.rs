@@ -269,7 +269,11 @@ impl Walk {
     fn odd_realm(&self, status: u16, reply: &Reply) -> Verdict {
         let realm = self.shown(&self.request.url.to_string());
         let what = format!("the token realm {realm} of {} answers {status}", self.root.authority());
-        Verdict::new(Kind::RealmStatus, what, self.realm_remedy()).seen(status, self.header(reply, "server", "Server"))
+        let remedy = match status {
+            500.. => "look at the log of the token service and of the proxy before it".to_owned(),
+            _ => self.realm_remedy(),
+        };
+        Verdict::new(Kind::RealmStatus, what, remedy).seen(status, self.header(reply, "server", "Server"))
     }
 
     fn not_given(&self, status: u16, header: Option<String>) -> Verdict {

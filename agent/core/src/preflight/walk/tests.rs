@@ -104,7 +104,7 @@ impl World {
 
 fn target_of(text: &str) -> Target {
     let OnDisk::Read(document) = on_disk::read(text.as_bytes()) else { panic!("{text}") };
-    let file = |path: &str| (path != "/missing").then(|| Secret::new(path.into()));
+    let file = |path: &str| (!matches!(path, "/missing" | "")).then(|| Secret::new(path.into()));
     let made = targets(&document.registries, &Settings::plain(Program::K3s), &file);
     made.into_iter().next().unwrap_or_else(|| panic!("{text}"))
 }
@@ -311,6 +311,7 @@ fn a_step_that_fails_at_the_registry_is_named_by_its_stage() {
         ("tls", Answer::TimedOut, Kind::TlsClosed, "within the time"),
         ("send", Answer::NotReplied(ReplyFault::Closed), Kind::ApiSilent, "without an answer"),
         ("send", Answer::NotReplied(ReplyFault::NotHttp), Kind::ApiSilent, "no HTTP"),
+        ("tls", Answer::NotSecured(TlsFault::NotTls), Kind::TlsClosed, "no TLS on port 443"),
         ("send", Answer::NotReplied(ReplyFault::ClientCertificate), Kind::TlsClientCertificate, "client certificate"),
         ("send", Answer::TimedOut, Kind::ApiSilent, "within the time"),
         ("send", Answer::Secured, Kind::NotAsked, "mistake"),
@@ -405,6 +406,34 @@ fn https_where_http_is_written_is_named() {
 }
 
 #[test]
+fn silence_where_http_is_written_may_be_https() {
+    for fault in [ReplyFault::Closed, ReplyFault::NotHttp] {
+        let world = World::default().fails("send", "r:5000", Answer::NotReplied(fault));
+        says(&world.probe("mirrors: {n: {endpoint: ['http://r:5000']}}"), Kind::ApiSilent, &["write `https://`"]);
+    }
+}
+
+#[test]
+fn the_ca_of_where_a_registry_redirects_to_belongs_to_the_registry() {
+    let moved = || World::default().on("r", "GET /v2/", reply(301, &[("location", "https://s/v2/")], ""));
+    let untrusted = || Answer::NotSecured(TlsFault::Untrusted(None));
+    let report = moved().fails("tls", "s", untrusted()).probe(anonymous());
+    says(&report, Kind::TlsUntrusted, &["certificate of s", "settings of r where it redirects to", "`ca.crt` of r"]);
+    let world = moved().on("s", "GET /v2/", challenge("https://t/v2/token")).fails("tls", "t", untrusted());
+    says(&world.probe(anonymous()), Kind::RealmTls, &["settings of r for its realm", "`ca.crt` of r"]);
+}
+
+#[test]
+fn a_client_certificate_without_its_key_is_named_as_that() {
+    for (tls, word) in
+        [("cert_file: /c", "the client's key, which is not named"), ("key_file: /k", "certificate, which")]
+    {
+        let report = World::default().probe(&format!("configs: {{r: {{tls: {{{tls}}}}}}}"));
+        says(&report, Kind::TlsMaterial, &[word, "every pull"]);
+    }
+}
+
+#[test]
 fn an_unknown_prefix_that_is_not_found_says_nothing() {
     let world = World::default().on("r", "GET /artifactory/docker/", reply(404, &[], ""));
     says(
@@ -432,6 +461,7 @@ fn a_realm_is_judged_by_its_answers() {
         (reply(403, &[], ""), never(), Kind::CredentialRefused, "403"),
         (reply(429, &[], ""), never(), Kind::RateLimited, "the token realm t"),
         (reply(500, &[], ""), never(), Kind::RealmStatus, "answers 500"),
+        (reply(503, &[], ""), never(), Kind::RealmStatus, "look at the log of the token service"),
         (reply(200, &[("content-type", "text/html")], "<html>"), never(), Kind::RealmStatus, "without a token"),
         (reply(200, &[], r#"{"token":"a\r\nb"}"#), never(), Kind::RealmStatus, "without a token"),
         (reply(400, &[], ""), token(), Kind::Fine, ""),
