@@ -74,8 +74,20 @@ pub async fn run(targets: Vec<Target>, ground: &Ground, scope: Scope, limits: &L
     Report { hosts, took: started.elapsed() }
 }
 
-/// Whether a credential was refused, and by whom. Held while it is on its way.
-type Refusal = Arc<Gate<Option<String>>>;
+/// What is known of a credential. Held while it is on its way for the first time.
+type Known = Arc<Gate<Word>>;
+
+/// What was said of a credential.
+#[derive(Debug, Default)]
+enum Word {
+    /// Nothing yet.
+    #[default]
+    None,
+    /// It was taken: there is nothing to be careful about.
+    Taken,
+    /// It was refused, by this host.
+    Refused(String),
+}
 
 struct Run<'r> {
     ground: &'r Ground,
@@ -83,26 +95,36 @@ struct Run<'r> {
     until: Instant,
     places: Arc<Semaphore>,
     /// One gate for each credential: a mistyped token is refused once, not by every host that it is for.
-    sent: Mutex<Vec<(Credential, Refusal)>>,
+    sent: Mutex<Vec<(Credential, Known)>>,
 }
 
 impl Run<'_> {
     async fn walk(&self, mut walk: Walk) -> HostReport {
         let mut line = Line::of(walk.target(), &self.ground.trusted);
-        let mut held: Option<OwnedMutexGuard<Option<String>>> = None;
+        let mut held: Option<OwnedMutexGuard<Word>> = None;
+        let mut is_free = false;
         let mut place: Option<OwnedSemaphorePermit> = None;
         // Waiting for others is not this host's time.
         let mut spent = Duration::ZERO;
         loop {
-            if let (None, Some(credential)) = (&held, walk.credential()) {
+            if let (None, false, Some(credential)) = (&held, is_free, walk.credential()) {
                 let gate = self.gate(credential);
                 drop(place.take());
                 let Ok(gate) = timeout(self.left(), gate.lock_owned()).await else { break };
-                if let Some(refused_by) = gate.clone() {
-                    walk.answer(Answer::Withheld { refused_by }, Duration::ZERO);
-                    break;
+                match &*gate {
+                    Word::None => held = Some(gate),
+                    Word::Taken => is_free = true,
+                    Word::Refused(by) => {
+                        walk.answer(Answer::Withheld { refused_by: by.clone() }, Duration::ZERO);
+                        break;
+                    }
                 }
-                held = Some(gate);
+            }
+            if walk.credential().is_none()
+                && let Some(mut gate) = held.take()
+            {
+                // There is a token for it: the others need not wait for the rest of this walk.
+                (*gate, is_free) = (Word::Taken, true);
             }
             if place.is_none() {
                 let free = timeout(self.left(), self.places.clone().acquire_owned()).await;
@@ -125,8 +147,12 @@ impl Run<'_> {
             }
         }
         let report = walk.finish(spent);
-        if let (Some(gate), Kind::CredentialRefused) = (held.as_mut(), report.verdict.kind) {
-            **gate = Some(report.url.authority().to_owned());
+        if let Some(gate) = held.as_mut() {
+            if report.verdict.kind == Kind::CredentialRefused {
+                **gate = Word::Refused(report.url.authority().to_owned());
+            } else if report.verdict.kind == Kind::Fine {
+                **gate = Word::Taken;
+            }
         }
         debug!(host = report.url.authority(), verdict = report.verdict.kind.as_str(), "probed");
         report
@@ -147,12 +173,12 @@ impl Run<'_> {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    fn gate(&self, credential: &Credential) -> Refusal {
+    fn gate(&self, credential: &Credential) -> Known {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, gate)) = sent.iter().find(|(known, _)| known == credential) {
             return gate.clone();
         }
-        let gate = Refusal::default();
+        let gate = Known::default();
         sent.push((credential.clone(), gate.clone()));
         gate
     }

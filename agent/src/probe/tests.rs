@@ -506,6 +506,26 @@ async fn a_mistyped_credential_is_refused_once_and_another_is_tried() {
 }
 
 #[tokio::test]
+async fn a_credential_that_was_taken_is_waited_for_by_nobody() {
+    let mut servers = Servers::default();
+    let realm = servers.add(None, |_| answer("200 OK", "", r#"{"token":"t"}"#)).await.address;
+    let mut text = "configs:\n".to_owned();
+    for _ in 0..4 {
+        // Each has its token at once, and then falls silent.
+        let challenge = format!("{API}WWW-Authenticate: Bearer realm=\"http://{realm}/token\"\r\n");
+        let script = move |request: &str| match request.contains("Bearer t") {
+            true => None,
+            false => answer("401 Unauthorized", &challenge, ""),
+        };
+        text.push_str(&format!("  '{}': {{{}}}\n", servers.add(None, script).await.address, auth()));
+    }
+    let limits = Limits { host: Duration::from_secs(1), all: Duration::from_secs(9), at_once: 8 };
+    let report = probe_within(&text, &[], &limits, &Ground::new(&[], None)).await.report;
+    is(&report, &[Kind::ApiSilent; 4]);
+    assert!(report.took < Duration::from_millis(2500), "{:?}", report.took);
+}
+
+#[tokio::test]
 async fn one_slow_registry_delays_no_other() {
     let mut servers = Servers::default();
     let mut text = "configs:\n".to_owned();
