@@ -84,8 +84,8 @@ YAML
 }
 applied() { kubectl apply -f - <<<"$1"; }
 
-one_at_a_time() { # SINCE (milliseconds)
-  expect "most units down at one time" 1 "$(down_at_once "$1")"
+one_at_a_time() { # SINCE (milliseconds) [NODE...]
+  expect "most units down at one time" 1 "$(down_at_once "$@")"
 }
 # How often each node's unit was started since a moment: NODE=COUNT ...
 starts_since() { # SINCE (milliseconds)

@@ -11,7 +11,7 @@
 #   refuse NODE TEXT, refuse_no_more NODE   its k3s takes no registries.yaml that holds TEXT (a switch of the bed's k3s)
 #   hinder NODE TEXT, hinder_no_more NODE   its unit does not start with such a file (a drop-in in /run, for any k3s)
 #   timeline SINCE_MS [NODE...]     what the units did, in milliseconds, one JSON object a line, from the journals
-#   down_at_once SINCE_MS           the most k3s units that were not started at one time
+#   down_at_once SINCE_MS [NODE...] the most k3s units that were not started at one time
 #   kubectl ARG...                  as the cluster's administrator
 #
 # LONG=1 and SECOND_TRY=1 are told where they act, below.
@@ -136,7 +136,7 @@ timeline() {
 # A unit is down from "stopping", or from the exit of its main process, until systemd calls it started. Nodes are taken to
 # be up at the beginning.
 down_at_once() {
-  timeline "$1" | jq -s 'reduce .[] as $event ({down: {}, most: 0};
+  timeline "$@" | jq -s 'reduce .[] as $event ({down: {}, most: 0};
     if $event.state == "started" then del(.down[$event.node]) else .down[$event.node] = true end
     | .most = ([.most, (.down | length)] | max)) | .most'
 }
