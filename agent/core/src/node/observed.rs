@@ -116,6 +116,8 @@ pub struct UnitSeen {
     pub main_started: Option<Duration>,
     /// Start of the main process on the wall clock, to compare with file times.
     pub main_started_wall: Option<Timestamp>,
+    /// An `ExecStartPre` that counts failed at the last try, so that k3s itself was not even started.
+    pub start_pre_failed: bool,
     /// A job of systemd is queued or running for the unit.
     pub job_pending: bool,
     /// `k3s --version`'s first line or the binary's identity: changes with an upgrade.
@@ -123,6 +125,12 @@ pub struct UnitSeen {
 }
 
 impl UnitSeen {
+    /// Whether systemd tries again and again and never comes to start k3s: nobody has read any file then. Two tries, since
+    /// one may fail for a reason that passes.
+    pub fn is_kept_from_starting(&self) -> bool {
+        self.start_pre_failed && self.main_started.is_none() && self.restarts >= 2 && !self.is_active()
+    }
+
     /// Whether systemd calls the unit active.
     pub fn is_active(&self) -> bool {
         self.active_state == "active"

@@ -17,6 +17,9 @@ const LOOKED_LATELY: Duration = Duration::from_secs(15);
 /// The API server is waited for this long once the node itself is proven.
 const API_RETURNS: Duration = Duration::from_secs(900);
 
+/// k3s reads its file when it is started, and it is not.
+pub(crate) const KEPT_FROM_STARTING: &str = "k3s does not start: an ExecStartPre of its unit fails";
+
 /// Time on a rung while somebody looked.
 pub(crate) struct Spent {
     /// Time that counts against the deadline.
@@ -70,6 +73,9 @@ pub(crate) fn hindrance(case: &Case<'_>, intent: &Intent) -> Option<&'static str
     // Our own restart has a job; an automatic one is `activating`.
     if unit.active_state == "inactive" && !unit.job_pending {
         return Some("somebody stopped k3s");
+    }
+    if unit.is_kept_from_starting() {
+        return Some(KEPT_FROM_STARTING);
     }
     if supervisor_away(case) {
         // It is asked through k3s itself: while there is no process, silence says nothing of the server.

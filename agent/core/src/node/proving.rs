@@ -189,6 +189,10 @@ fn rule(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &Standing) 
             return failed("containerd exits again and again with it");
         }
     }
+    if after_restart && unit.is_kept_from_starting() {
+        // At once: the earlier file does no harm, and should the script be one that looks at the file, it is the cure.
+        return inconclusive(pace::KEPT_FROM_STARTING.to_owned());
+    }
     let pulling = if standing.is_only_pull() { pulls::allowance(case, intent) } else { Duration::ZERO };
     let limit = case.limit().saturating_add(pulling);
     let spent = pace::spent(case, intent);

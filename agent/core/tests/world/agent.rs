@@ -20,16 +20,20 @@ impl World {
         log.hosts_toml_dropped = self.drops && self.look == Depth::Full;
         let state = match self.unit {
             Unit::Up => ("active", "running"),
-            Unit::Starting(_) if self.pre_fails => ("activating", "auto-restart"),
+            Unit::Starting(_) if self.pre_fails || (self.flaps && self.dice.is_multiple_of(2)) => {
+                ("activating", "auto-restart")
+            }
             Unit::Starting(_) if self.exec_type => ("active", "running"),
             Unit::Starting(_) => ("activating", "start"),
             Unit::Stopped => ("inactive", "dead"),
         };
+        let fails = self.pre_fails && matches!(self.unit, Unit::Starting(_));
         let unit = UnitSeen {
             active_state: state.0.into(),
             sub_state: state.1.into(),
             invocation: format!("invocation-{}", self.invocation),
-            restarts: self.crashes,
+            restarts: if fails { (self.now - self.started).as_secs() as u32 / 5 } else { self.crashes },
+            start_pre_failed: fails,
             main_started: self.has_process().then_some(self.started),
             main_started_wall: self.has_process().then_some(self.started_wall),
             job_pending: false,

@@ -85,6 +85,8 @@ pub struct World {
     pub exec_type: bool,
     /// An `ExecStartPre` fails: systemd tries again and again, and there is no process of k3s.
     pub pre_fails: bool,
+    /// A unit that does not come up is seen between two tries every other time.
+    pub flaps: bool,
     /// This many of the next steps fail.
     pub failing: u32,
     /// This many of the next restarts, or replacements, fail.
@@ -149,6 +151,7 @@ impl World {
             wall_was_set: false,
             exec_type: false,
             pre_fails: false,
+            flaps: false,
             failing: 0,
             failing_restarts: 0,
             failing_replaces: 0,

@@ -15,7 +15,8 @@ use crate::host::command::Invocation;
 use crate::host::command::find;
 use crate::host::root::Root;
 
-const SHOWN: &str = "--property=ActiveState,SubState,InvocationID,NRestarts,MainPID,Job,ExecMainStartTimestamp";
+const SHOWN: &str =
+    "--property=ActiveState,SubState,InvocationID,NRestarts,MainPID,Job,ExecMainStartTimestamp,ExecStartPre";
 
 /// systemd of the host behind a root.
 #[derive(Clone, Debug)]
@@ -87,11 +88,26 @@ fn parse(text: &str) -> (UnitSeen, Option<u32>) {
         restarts: value("NRestarts").parse().unwrap_or_default(),
         // Between two starts it is still the time of the one before.
         main_started_wall: pid.and_then(|_| timestamp(value("ExecMainStartTimestamp"))),
+        start_pre_failed: text.lines().filter_map(|line| line.strip_prefix("ExecStartPre=")).any(has_failed),
         // `Job=1234`, or `Job=0` or no line at all where there is none.
         job_pending: !matches!(value("Job"), "" | "0"),
         ..UnitSeen::default()
     };
     (seen, pid)
+}
+
+/// Reads `{ path=/x ; argv[]=/x y ; ignore_errors=no ; start_time=[…] ; stop_time=[…] ; pid=7 ; code=exited ; status=1 }`,
+/// one line for each command; systemd forgets the end of the last try when it begins the next.
+fn has_failed(command: &str) -> bool {
+    // The arguments may hold anything, and stand before.
+    let Some((_, told)) = command.rsplit_once(" ; ignore_errors=") else { return false };
+    let value = |key: &str| told.split(" ; ").find_map(|field| field.strip_prefix(key)?.strip_prefix('='));
+    let has_failed = match value("code") {
+        Some("exited") => value("status").is_some_and(|status| !status.trim_end_matches(" }").eq("0")),
+        Some("killed" | "dumped") => true,
+        Some(_) | None => false,
+    };
+    told.starts_with("no ") && has_failed
 }
 
 /// Reads `Thu 2026-08-20 10:00:00.123456 UTC`, with or without the fraction. systemd wrote this time down when it
@@ -117,6 +133,30 @@ mod tests {
         assert_eq!((seen.invocation.as_str(), seen.restarts, seen.job_pending, pid), ("ab", 3, true, Some(17)));
         let (seen, pid) = parse("ActiveState=inactive\nMainPID=0\n");
         assert_eq!((seen.is_active(), seen.job_pending, pid), (false, false, None));
+    }
+
+    #[test]
+    fn only_a_command_that_counts_and_failed_keeps_k3s_from_starting() {
+        let times = "start_time=[Thu 2026-08-20 10:00:00 UTC] ; stop_time=[Thu 2026-08-20 10:00:00 UTC]";
+        let pre = |args: &str, ignored: &str, end: &str| {
+            format!(
+                "ExecStartPre={{ path=/x ; argv[]=/x {args} ; ignore_errors={ignored} ; {times} ; pid=7 ; {end} }}\n"
+            )
+        };
+        let modprobe = pre("br_netfilter", "yes", "code=exited ; status=1");
+        for (commands, expected) in [
+            (modprobe.clone(), false),
+            (pre("", "no", "code=exited ; status=0"), false),
+            (pre("", "no", "code=(null) ; status=0/0"), false),
+            (pre("; ignore_errors=no ; code=exited ; status=1", "no", "code=exited ; status=0"), false),
+            (pre("", "no", "code=exited ; status=1") + &modprobe, true),
+            (modprobe.clone() + &pre("", "no", "code=exited ; status=127"), true),
+            (pre("", "no", "code=killed ; status=9/KILL"), true),
+            (String::new(), false),
+        ] {
+            let (seen, _) = parse(&format!("ActiveState=activating\nNRestarts=2\n{commands}MainPID=0\n"));
+            assert_eq!((seen.start_pre_failed, seen.is_kept_from_starting()), (expected, expected), "{commands}");
+        }
     }
 
     /// A host whose `systemctl` is this script, which also writes down how it was called.
