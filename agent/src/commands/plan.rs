@@ -1,20 +1,19 @@
 //! `plan`: what would happen, in which order, on one node or in a cluster. Nothing is written.
 
+mod node;
+
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::time::Duration;
 
 use agent_core::digest::Key;
 use agent_core::fleet::{LeaseKept, NodeRaw, NodeSeen};
 use agent_core::forecast::{Forecast, Listed, forecast};
 use agent_core::inputs::Inputs;
-use agent_core::node::annotations::{PREFIX, Phase, sentence};
+use agent_core::node::annotations::{PREFIX, sentence};
 use agent_core::node::discovery;
 use agent_core::node::journal::Record;
-use agent_core::node::plan::{Desired, Plan, Step};
+use agent_core::node::plan::Desired;
 use agent_core::node::prepare::{Ground, policy, prepare};
 use agent_core::policy::{Mode, Policy};
-use agent_core::registries::effect::Effect;
 use agent_core::registries::finding::Finding;
 use agent_core::registries::lint::FileFacts;
 use agent_core::revision::Revision;
@@ -23,11 +22,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::apply::{findings_json, findings_text};
-use super::diff;
 use super::operate::{OperateError, connected};
-use super::session::{self, SessionError};
+use super::session::SessionError;
 use super::{Answer, Code, line};
-use crate::args::{NodeArgs, PlanArgs};
+use crate::args::PlanArgs;
 use crate::cluster::client::Cluster;
 use crate::cluster::operator::look;
 use crate::host::clock::clock;
@@ -51,73 +49,11 @@ pub enum PlanError {
 pub async fn plan(args: &PlanArgs) -> Result<Answer, PlanError> {
     let PlanArgs { inputs, node, cluster, output: _ } = args;
     if let Some(inputs) = inputs {
-        return Ok(of_node(inputs, node).await?);
+        return Ok(node::of_node(inputs, node).await?);
     }
     let cluster = connected(cluster).await.map_err(OperateError::from)?;
     let now = clock().map_err(OperateError::Clock)?.wall;
     Ok(of_cluster(&cluster, now).await?)
-}
-
-/// What `diff` shows, and then what it costs.
-async fn of_node(inputs: &Path, node: &NodeArgs) -> Result<Answer, SessionError> {
-    let looked = match diff::look(inputs, node).await? {
-        Ok(looked) => looked,
-        Err(refused) => return Ok(refused),
-    };
-    let Answer { mut text, mut json, code } = looked.answer();
-    let diff::Looked { passes, policy, plan, .. } = &looked;
-    let steps: Vec<&str> = plan.steps.iter().map(Step::name).collect();
-    let last = session::record(passes.host())?.last_restart;
-    let cost = Cost::of(plan, passes.host().has_service(), last);
-    line(&mut text, "steps", &if steps.is_empty() { "none".to_owned() } else { steps.join(", ") });
-    let (restart, duration) = cost.words(policy.deadline);
-    line(&mut text, "restart", &restart);
-    line(&mut text, "duration", &duration);
-    json["steps"] = json!(steps);
-    json["restart"] = json!(matches!(cost, Cost::Restart(_)));
-    json["durationSeconds"] = match cost {
-        Cost::Restart(Some(last)) => json!(last.as_secs()),
-        Cost::Nothing | Cost::Left | Cost::Restart(None) => Value::Null,
-    };
-    Ok(Answer { text, json, code })
-}
-
-/// What a plan for one node comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cost {
-    /// Nothing is restarted.
-    Nothing,
-    /// It would have to be, and nobody does it.
-    Left,
-    /// k3s is restarted: how long that took the last time that it was proven.
-    Restart(Option<Duration>),
-}
-
-impl Cost {
-    fn of(plan: &Plan, has_service: bool, last: Option<Duration>) -> Self {
-        let is_due = match plan.phase {
-            Phase::Pending | Phase::Applying | Phase::Proving | Phase::Current | Phase::RolledBack => true,
-            Phase::Stuck | Phase::Paused | Phase::Invalid => false,
-        };
-        match plan.effect {
-            Some(Effect::Live | Effect::Restart) if is_due && has_service => Self::Restart(last),
-            Some(Effect::Live | Effect::Restart) if is_due => Self::Left,
-            Some(Effect::None | Effect::Files | Effect::Live | Effect::Restart) | None => Self::Nothing,
-        }
-    }
-
-    /// The restart, and how long it takes.
-    fn words(self, deadline: Duration) -> (String, String) {
-        let deadline = deadline.as_secs();
-        let no = "no restart is waited for".to_owned();
-        let one = || format!("one, undone if it is not proven in time (deadline {deadline} s)");
-        match self {
-            Self::Nothing => ("none".to_owned(), no),
-            Self::Left => ("needed, and nobody does it (--service none)".to_owned(), no),
-            Self::Restart(Some(last)) => (one(), format!("{} s, as the last proven restart here took", last.as_secs())),
-            Self::Restart(None) => (one(), "unknown: no restart was proven here yet".to_owned()),
-        }
-    }
 }
 
 /// What the inputs of a cluster come to.

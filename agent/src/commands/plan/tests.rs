@@ -2,13 +2,12 @@ use std::sync::Arc;
 
 use agent_core::inputs::NAMESPACE;
 use agent_core::node::annotations::NodeSeen as Annotated;
-use agent_core::node::turn::TurnSource;
 
 use super::*;
 use crate::cluster::fake::{Answer as Reply, Counts, Fake};
 use crate::cluster::operator::LEASE;
+use crate::commands::session;
 use crate::host::{Host, ServiceChoice};
-use crate::pass::{Given, Passes};
 
 const OURS: &str = "/api/v1/namespaces/k3s-registry-agent";
 const CANARY: &str = "canary-hunter2";
@@ -194,29 +193,4 @@ async fn a_secret_elsewhere_that_the_policy_names_counts() {
     let answer = planned(&cluster).await;
     assert_eq!(answer.code, Code::Done, "{}", answer.text);
     assert!(!answer.text.contains(CANARY), "{}", answer.text);
-}
-
-#[tokio::test]
-async fn a_restart_is_counted_where_somebody_does_it_and_lasts_as_long_as_the_last_one() {
-    let temp = tempfile::tempdir().unwrap();
-    let host = Host::look(temp.path(), ServiceChoice::None).unwrap();
-    let key = host.key().unwrap();
-    let passes = Passes::new(host, key, TurnSource::Local);
-    let mut plan = passes.plan(Given::alone(Desired::None, &Policy::default())).await.unwrap();
-    let last = Some(Duration::from_secs(9));
-    for (phase, effect, has_service, wanted) in [
-        (Phase::Applying, Some(Effect::Restart), true, Cost::Restart(last)),
-        (Phase::Pending, Some(Effect::Live), true, Cost::Restart(last)),
-        (Phase::Applying, Some(Effect::Restart), false, Cost::Left),
-        (Phase::Applying, Some(Effect::Files), true, Cost::Nothing),
-        (Phase::Current, None, true, Cost::Nothing),
-        (Phase::Invalid, Some(Effect::Restart), true, Cost::Nothing),
-        (Phase::Paused, Some(Effect::Restart), false, Cost::Nothing),
-    ] {
-        (plan.phase, plan.effect) = (phase, effect);
-        assert_eq!(Cost::of(&plan, has_service, last), wanted, "{phase} {effect:?}");
-    }
-    let deadline = Duration::from_secs(120);
-    assert_eq!(Cost::Restart(last).words(deadline).1, "9 s, as the last proven restart here took");
-    assert!(Cost::Restart(None).words(deadline).1.starts_with("unknown: "));
 }
