@@ -51,6 +51,14 @@ pub struct Output {
     pub stderr_tail: String,
 }
 
+impl Output {
+    /// Whether a signal ended it, as the kernel's does where memory runs out: by itself, or, as a shell tells it, what it
+    /// had started. It came to no answer then.
+    pub fn was_killed(&self) -> bool {
+        self.code.is_none_or(|code| code > 128)
+    }
+}
+
 /// Why a command gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {

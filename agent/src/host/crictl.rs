@@ -13,6 +13,9 @@ use super::root::Root;
 
 const SOCKET: &str = "--runtime-endpoint=unix:///run/k3s/containerd/containerd.sock";
 
+/// What is said of one that a signal ended: it found nothing out.
+pub const KILLED: &str = "crictl was killed before it answered (is the agent's pod short of memory?)";
+
 /// Where the client is, and how it is called.
 #[derive(Clone, Debug)]
 pub struct Crictl {

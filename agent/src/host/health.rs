@@ -24,6 +24,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::command::Commands;
 use super::crictl::Crictl;
+use super::crictl::KILLED;
 use super::root::Root;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -71,6 +72,7 @@ async fn containerd(root: &Root, commands: &Commands, installation: &Installatio
     };
     match crictl.ask(&["version"], CRICTL).await {
         Ok(output) if output.code == Some(0) => Answer::Passed,
+        Ok(output) if output.was_killed() => Answer::Unknown(KILLED.to_owned()),
         Ok(_) => Answer::Failed("containerd does not answer crictl".to_owned()),
         Err(error) => Answer::Unknown(error.to_string()),
     }
@@ -228,6 +230,17 @@ mod tests {
         // One that was replaced on the disk is looked for where k3s usually is.
         let usual = host("/usr/local/bin/k3s", "exit 0");
         assert_eq!(asked(&usual, &installation).await, Answer::Passed);
+    }
+
+    #[tokio::test]
+    async fn a_crictl_that_was_killed_says_nothing_of_containerd() {
+        // By itself, and below a shell, which makes a number of the signal.
+        for script in ["kill -9 $$", "sh -c 'kill -9 $$'"] {
+            let temp = host("/usr/local/bin/k3s", script);
+            assert_eq!(asked(&temp, &without_service()).await, Answer::Unknown(KILLED.to_owned()), "{script}");
+        }
+        let temp = host("/usr/local/bin/k3s", "exit 1");
+        assert!(matches!(asked(&temp, &without_service()).await, Answer::Failed(_)));
     }
 
     #[tokio::test]

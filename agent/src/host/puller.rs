@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::command::CommandError;
 use super::crictl::Crictl;
+use super::crictl::KILLED;
 
 /// Asking about an image, and removing one.
 const SHORT: Duration = Duration::from_secs(10);
@@ -89,11 +90,14 @@ impl Puller {
 /// Pulls one image, and removes it again if it was not there.
 async fn pull(crictl: Crictl, image: String, timeout: Duration) -> Answer {
     let was_there = match crictl.ask(&["inspecti", "--quiet", &image], SHORT).await {
+        // An image that may have been there must not be removed below.
+        Ok(output) if output.was_killed() => return Answer::Unknown(KILLED.to_owned()),
         Ok(output) => output.code == Some(0),
         Err(error) => return Answer::Unknown(error.to_string()),
     };
     let answer = match crictl.ask(&["pull", &image], timeout).await {
         Ok(output) if output.code == Some(0) => Answer::Passed,
+        Ok(output) if output.was_killed() => Answer::Unknown(KILLED.to_owned()),
         Ok(output) => Answer::Failed(cause(&output.stderr_tail).to_owned()),
         Err(CommandError::TimedOut { seconds, .. }) => Answer::Failed(format!("not pulled within {seconds} s")),
         Err(error) => Answer::Unknown(error.to_string()),
@@ -149,6 +153,10 @@ mod tests {
 
     impl Node {
         fn new(pull: &str) -> Self {
+            Self::with("[ -e \"$image\" ]", pull)
+        }
+
+        fn with(inspect: &str, pull: &str) -> Self {
             let temp = tempfile::tempdir().unwrap();
             let path = temp.path().join("opt/own/k3s");
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -157,7 +165,7 @@ mod tests {
             let script = format!(
                 "#!/bin/sh\ncd {}\nwhile [ \"$1\" != inspecti ] && [ \"$1\" != pull ] && [ \"$1\" != rmi ]; do shift; done\n\
                  echo \"$*\" >>called\nfor image; do :; done\nimage=$(echo \"$image\" | tr / _)\ncase $1 in\n\
-                 inspecti) [ -e \"$image\" ];;\nrmi) rm \"$image\";;\npull) echo $$ >pid; {pull}; >\"$image\";;\nesac\n",
+                 inspecti) {inspect};;\nrmi) rm \"$image\";;\npull) echo $$ >pid; {pull}; >\"$image\";;\nesac\n",
                 temp.path().display()
             );
             std::io::Write::write_all(&mut file, script.as_bytes()).unwrap();
@@ -232,6 +240,16 @@ mod tests {
         assert!(why.contains("401") && !why.contains("canary"), "{why}");
         assert_eq!(cause("canary"), "crictl pull fails");
         assert!(!node.read("called").contains("rmi"), "nothing was pulled");
+    }
+
+    #[tokio::test]
+    async fn a_pull_that_was_killed_says_nothing_of_the_registry_and_removes_nothing() {
+        let killed = Answer::Unknown(KILLED.to_owned());
+        let mut node = Node::new("kill -9 $$");
+        assert_eq!(node.answers(&order(&[A])).await[A], killed);
+        let mut node = Node::with("kill -9 $$", "true");
+        assert_eq!(node.answers(&order(&[A])).await[A], killed);
+        assert_eq!(node.read("called"), format!("inspecti --quiet {A}\n"), "nobody knows whether it was there");
     }
 
     #[tokio::test]
