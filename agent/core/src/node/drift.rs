@@ -11,13 +11,16 @@ use super::judge;
 use super::observed::{Disk, Service};
 use super::plan::{Case, Counted, Depth, Kept, Plan, STEADY, Step, Wake, Wanted};
 use super::turn::TurnSource;
-use crate::policy::Drift;
+use crate::policy::{Drift, Mode};
 use crate::registries::changes;
 use crate::registries::effect::Effect;
 use jiff::Timestamp;
 
 /// Drift that was restored this often within [`RESTORES_WITHIN`] means that another writer fights us.
 const RESTORES_WITHIN: Duration = Duration::from_secs(3600);
+
+/// Permission bits of group and others.
+const OTHERS: u32 = 0o077;
 
 /// The proven tree lies there, but `previous` still is the one before: the process died between the two.
 pub(crate) fn keep_proven(case: &Case<'_>) -> Option<Step> {
@@ -61,7 +64,10 @@ pub(crate) fn drift(case: &Case<'_>) -> Option<Plan> {
     let applied = case.record.applied.as_ref()?;
     let previous = case.host.previous.as_ref()?;
     let disk = &case.host.disk;
-    if case.seen.key.tree(&disk.tree) == applied.tree || case.seen.key.tree(previous) != applied.tree {
+    if case.seen.key.tree(&disk.tree) == applied.tree {
+        return opened(case);
+    }
+    if case.seen.key.tree(previous) != applied.tree {
         return None;
     }
     let is_desired = wanted(case).is_ok_and(|wanted| wanted.tree == disk.tree);
@@ -121,6 +127,25 @@ pub(crate) fn drift(case: &Case<'_>) -> Option<Plan> {
     plan.effect = Some(effect);
     plan.effect_why = verdict.why;
     plan.changes = changes::changes(&judge::model_of(&disk.tree).unwrap_or_default(), &wanted.registries);
+    Some(plan)
+}
+
+/// The file is ours, and somebody let others read the passwords in it. What was there before us keeps its own mode.
+fn opened(case: &Case<'_>) -> Option<Plan> {
+    let disk = &case.host.disk;
+    let mode = disk.writer.as_ref()?.mode;
+    let is_ours = case.policy.mode == Mode::Manage && case.host.original.as_ref() != Some(&disk.tree);
+    let is_restored = case.policy.drift == Drift::Restore && !is_fought(case, disk);
+    if mode & OTHERS == 0 || !is_ours || !is_restored || disk.oddity.is_some() {
+        return None;
+    }
+    let mut record = case.record.clone();
+    remember(&mut record.restores, case.seen.clock.wall, RESTORES);
+    let reason = format!("the file was open to others (mode {mode:04o}), and is closed again");
+    let mut plan = Plan::resting(Phase::Pending, reason).of(&record);
+    plan.steps = vec![Step::Replace(disk.tree.clone()), Step::Record(Box::new(record))];
+    plan.counted = vec![Counted::DriftRestored];
+    plan.wake = Wake::Now;
     Some(plan)
 }
 

@@ -39,7 +39,7 @@ impl World {
             job_pending: false,
             version: self.version.clone(),
         };
-        let writer = Writer { modified: self.modified, uid: 0, mode: 0o600 };
+        let writer = Writer { modified: self.modified, uid: 0, mode: self.mode };
         let log = if is_due(self.look, &unit, &self.runtime) { log } else { LogSigns::default() };
         let host = HostSeen {
             installation: self.installation(),

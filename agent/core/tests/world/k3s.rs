@@ -87,6 +87,7 @@ impl World {
     /// Somebody writes the file.
     pub fn write(&mut self, tree: Tree) {
         self.disk = tree;
+        self.mode = 0o600;
         self.modified = self.clock().wall;
     }
 

@@ -106,6 +106,8 @@ pub struct World {
     crashes: u32,
     log: LogSigns,
     modified: Timestamp,
+    /// Permission bits of the file.
+    pub mode: u32,
     runtime: RuntimeFiles,
     loaded: Option<Registries>,
     held: Option<Turn>,
@@ -166,6 +168,7 @@ impl World {
             crashes: 0,
             log: LogSigns::default(),
             modified: "2025-01-01T00:00:00Z".parse().unwrap(),
+            mode: 0o600,
             runtime: RuntimeFiles::default(),
             loaded: None,
             held: None,
