@@ -7,7 +7,7 @@ use super::pem;
 use super::placement::Given;
 use super::refusal::{Refusal, Source};
 use crate::docker_config::{self, DockerConfig, DockerConfigError};
-use crate::inputs::{CONFIG_MAP, HOST_ANNOTATION, IGNORE_LABEL, InputObject, Inputs, Kind, REGISTRIES_KEY};
+use crate::inputs::{CONFIG_MAP, HOST_ANNOTATION, IGNORE_LABEL, InputObject, Inputs, Kind, Origin, REGISTRIES_KEY};
 use crate::policy::{Policy, SecretName};
 use crate::registries::document::{Document, KeyPath};
 use crate::registries::finding::{Finding, Severity};
@@ -74,6 +74,15 @@ pub(super) fn gather<'a, E: fmt::Display>(
         let is_named = policy.secrets.iter().any(|secret| is(object, secret));
         let is_ours = id.namespace == namespace && (id.kind == Kind::Secret || id.name != CONFIG_MAP);
         let is_ignored = object.labels.get(IGNORE_LABEL).is_some_and(|value| value == "true");
+        if is_elsewhere(inputs, object) && !is_named && !is_ours && !is_ignored {
+            let message = format!(
+                "{id} is not used: it is in another namespace, and the policy does not name it under `secrets`; move it to \
+                 {namespace}, or name it there"
+            );
+            let path = KeyPath::default();
+            let note = Finding { rule: "secret-elsewhere", severity: Severity::Warning, path, at: None, message };
+            gathered.notes.push(note);
+        }
         if (is_named || is_ours) && !is_ignored {
             let mut reader = Reader { object, is_named, gathered: &mut gathered, is_used: false };
             reader.read(&strict);
@@ -85,6 +94,13 @@ pub(super) fn gather<'a, E: fmt::Display>(
     let is_there = |secret: &&SecretName| inputs.objects.iter().any(|object| is(object, secret));
     gathered.missing = policy.secrets.iter().filter(|secret| !is_there(secret)).map(missing).collect();
     gathered
+}
+
+/// A Secret that would be of use. Only in a directory is it known of: in a cluster what is not granted is not seen.
+fn is_elsewhere(inputs: &Inputs, object: &InputObject) -> bool {
+    let is_of_use = matches!(object.secret_type.as_str(), DOCKER_CONFIG_JSON | DOCKER_CFG)
+        || object.annotations.contains_key(HOST_ANNOTATION);
+    inputs.origin == Origin::Directory && object.id.kind == Kind::Secret && is_of_use
 }
 
 fn is(object: &InputObject, secret: &SecretName) -> bool {

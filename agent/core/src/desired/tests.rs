@@ -393,6 +393,25 @@ fn what_is_not_ours_is_left_alone_and_what_lacks_its_host_is_noted() {
 }
 
 #[test]
+fn a_secret_of_another_namespace_that_nobody_names_is_noted_in_a_directory() {
+    let mut elsewhere = docker("gitea", &["r"]);
+    elsewhere.id.namespace = "honeydue".into();
+    let mut unused = secret("other", "Opaque", &[("password", CANARY)]);
+    unused.id.namespace = "honeydue".into();
+    let named = vec![SecretName { namespace: "honeydue".into(), name: "gitea".into() }];
+    for (origin, secrets, rules) in [
+        (Origin::Directory, Vec::new(), vec!["secret-elsewhere"]),
+        (Origin::Directory, named, vec![]),
+        (Origin::Cluster, Vec::new(), vec![]),
+    ] {
+        let case = Case { policy: Policy { secrets, ..Policy::default() }, ..Case::default() };
+        let given = Inputs { origin, ..inputs(&[file(""), elsewhere.clone(), unused.clone()]) };
+        let Outcome::Ready(desired) = case.merge(&given) else { panic!("{origin:?}") };
+        assert_eq!(desired.notes.iter().map(|note| note.rule).collect::<Vec<_>>(), rules, "{origin:?}");
+    }
+}
+
+#[test]
 fn a_secret_that_the_policy_names_is_used_where_it_is_and_must_be_there_and_of_use() {
     let names = |name: &str| {
         let secrets = vec![SecretName { namespace: "honeydue".into(), name: name.into() }];
