@@ -1,6 +1,5 @@
 //! With a registry of its own: what is asked of it when, and what follows.
 
-use agent_core::node::annotations::Phase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -197,7 +196,7 @@ async fn a_process_that_starts_anew_sends_no_refused_credential_again_until_retr
     let url = format!("http://{}/v2/", registry.at);
     assert!(kept().contains(&url) && !kept().contains("canary"), "{}", kept());
     let goes_round = async |bed: &mut Bed| {
-        bed.until(|bed| bed.looping.passes.told().is_some_and(|told| told.phase == Phase::Current)).await;
+        bed.until(|bed| bed.looping.metrics.encode().contains("pass_phase{phase=\"Current\"} 1")).await;
         bed.looping.probing.is_due();
         bed.looping.turn_of_the_loop(false).await;
     };
