@@ -4,7 +4,7 @@ use agent_core::node::journal::Record;
 use agent_core::node::plan::Kept;
 use agent_core::node::turn::Turn;
 use agent_core::tree::Tree;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::clock::clock;
 use super::command::CommandError;
@@ -64,12 +64,16 @@ impl Hands for Host {
     }
 
     async fn restart(&self, turn: &Turn) -> Result<(), Failure> {
-        // The steps before this one may have taken their time.
+        let Some(serving) = &self.service else { return Err(operator("there is no service to restart".to_owned())) };
+        let unit = self.unit()?;
+        // Before the turn is looked at, which must be the last thing. If it does not work, the restart may all the same.
+        if let Err(error) = serving.backend.forgive(&unit).await {
+            debug!(unit, %error, "starts of the unit not forgotten");
+        }
+        // The steps before this one, and that command, may have taken their time.
         if clock().map_or(true, |now| turn.is_over(now.boot)) {
             return Err(retry("the turn ran out before the restart: it is asked for again".to_owned()));
         }
-        let Some(serving) = &self.service else { return Err(operator("there is no service to restart".to_owned())) };
-        let unit = self.unit()?;
         info!(unit, "restart ordered");
         serving.backend.restart(&unit).await.map_err(command_failure)
     }

@@ -13,9 +13,9 @@ use crate::host::service::Backend;
 
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    hints: Hints,
-    invocation: String,
-    installation: Result<Installation, Unsupported>,
+    pub(super) hints: Hints,
+    pub(super) invocation: String,
+    pub(super) installation: Result<Installation, Unsupported>,
 }
 
 impl Host {

@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::OpenOptionsExt;
 
-use agent_core::node::discovery::Hints;
-use agent_core::node::observed::{GuardSeen, Service as ServiceSeen, Unsupported};
+use agent_core::node::discovery::{Hints, without_service};
+use agent_core::node::observed::{GuardSeen, Installation, Service as ServiceSeen, Unsupported};
 use agent_core::node::plan::Depth;
+use agent_core::node::turn::{Turn, TurnSource};
 
 use super::*;
+use crate::execute::Hands;
 use crate::host::clock::clock;
 
 #[tokio::test]
@@ -16,6 +18,40 @@ async fn a_directory_is_observed_without_a_service() {
     let seen = host.observe(Depth::Full, &Hints::default(), &clock().unwrap()).await.unwrap().unwrap();
     assert_eq!((seen.service, seen.evidence, seen.guard), (ServiceSeen::None, None, GuardSeen::Idle));
     assert!(seen.disk.tree.is_absent() && seen.previous.is_none());
+}
+
+/// A host whose systemd has seen too many starts of k3s, and is asked to forget them by this.
+async fn restarts(reset_failed: &str) -> (String, bool) {
+    let temp = tempfile::tempdir().unwrap();
+    let bin = temp.path().join("usr/bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncd {}\necho \"$1 $2 $3\" >>called\ncase $1 in\nreset-failed) {reset_failed};;\n\
+         restart) [ -e forgotten ] && >started; exit 0;;\nesac\n",
+        temp.path().display()
+    );
+    let mut file = std::fs::OpenOptions::new();
+    let mut file = file.write(true).create(true).mode(0o755).open(bin.join("systemctl")).unwrap();
+    std::io::Write::write_all(&mut file, script.as_bytes()).unwrap();
+    drop(file);
+    let mut host = Host::look(temp.path(), ServiceChoice::None).unwrap();
+    let commands = Commands::scripted(temp.path());
+    let backend = Backend::Systemd(Systemd::new(commands.clone(), host.root.clone()));
+    host.service = Some(Serving { backend, commands, guard: None });
+    let installation = Installation { unit: "k3s.service".to_owned(), ..without_service() };
+    let found = Found { hints: Hints::default(), invocation: String::new(), installation: Ok(installation) };
+    *host.found.lock().unwrap() = Some(found);
+    host.restart(&Turn::local(TurnSource::Local).unwrap()).await.unwrap();
+    let called = std::fs::read_to_string(temp.path().join("called")).unwrap();
+    (called, temp.path().join("started").exists())
+}
+
+#[tokio::test]
+async fn a_unit_that_was_started_too_often_is_restarted_all_the_same() {
+    let called = "reset-failed k3s.service --no-pager\nrestart --no-block k3s.service\n";
+    assert_eq!(restarts(">forgotten").await, (called.to_owned(), true));
+    // One that does not forget is no reason to leave the restart out: it is usually not needed.
+    assert_eq!(restarts("exit 1").await, (called.to_owned(), false));
 }
 
 #[tokio::test]

@@ -22,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub trait Service {
     /// What it is doing.
     fn show(&self, unit: &str) -> impl Future<Output = Result<UnitSeen, CommandError>> + Send;
+    /// Has the service manager forget how often the service was started lately: systemd refuses the sixth start within ten
+    /// seconds, a restart that was ordered included, and leaves the unit down.
+    fn forgive(&self, unit: &str) -> impl Future<Output = Result<(), CommandError>> + Send;
     /// Orders a restart and does not wait for it: with `TimeoutStartSec=0` it may never end.
     fn restart(&self, unit: &str) -> impl Future<Output = Result<(), CommandError>> + Send;
     /// The last lines of the log of this invocation, oldest first.
@@ -42,6 +45,13 @@ impl Service for Backend {
         match self {
             Self::Systemd(service) => service.show(unit).await,
             Self::OpenRc(service) => service.show(unit).await,
+        }
+    }
+
+    async fn forgive(&self, unit: &str) -> Result<(), CommandError> {
+        match self {
+            Self::Systemd(service) => service.forgive(unit).await,
+            Self::OpenRc(service) => service.forgive(unit).await,
         }
     }
 

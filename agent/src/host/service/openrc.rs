@@ -94,6 +94,11 @@ impl Service for OpenRc {
         Ok(seen)
     }
 
+    /// OpenRC itself counts no starts; its supervisor begins anew with each restart.
+    async fn forgive(&self, _unit: &str) -> Result<(), CommandError> {
+        Ok(())
+    }
+
     async fn restart(&self, unit: &str) -> Result<(), CommandError> {
         let program = find(&self.root, "rc-service", &HOST_BIN)?;
         let what = Invocation { program: &program, args: &[unit, "restart"], env: &[], timeout: RESTART };

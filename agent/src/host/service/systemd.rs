@@ -63,6 +63,10 @@ impl Service for Systemd {
         Ok(seen)
     }
 
+    async fn forgive(&self, unit: &str) -> Result<(), CommandError> {
+        self.systemctl(&["reset-failed", unit]).await.map(drop)
+    }
+
     async fn restart(&self, unit: &str) -> Result<(), CommandError> {
         self.systemctl(&["restart", "--no-block", unit]).await.map(drop)
     }
@@ -214,6 +218,13 @@ mod tests {
         for unknown in ["", "n/a", "Thu 2026-08-20 12:00:00 CEST", "Thu", "Thu 2026-08-20 UTC"] {
             assert_eq!(timestamp(unknown), None, "{unknown}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_forgiven_is_the_unit_alone() {
+        let (temp, service) = host("");
+        service.forgive("k3s.service").await.unwrap();
+        assert_eq!(calls(&temp), "reset-failed k3s.service --no-pager --no-ask-password\n");
     }
 
     #[tokio::test]
