@@ -71,6 +71,11 @@ fn goal(case: &Case<'_>, intent: &Intent) -> Plan {
     if let Some(plan) = restart_due(case, intent, unit) {
         return plan;
     }
+    if matches!(intent.goal, Goal::Heal(_))
+        && let Some(plan) = undo::revive(case, intent, unit)
+    {
+        return plan;
+    }
     match rule(case, intent, unit, &standing) {
         Ruling::Over(verdict) => undo::give_up(case, intent, verdict),
         Ruling::AskOthers => {

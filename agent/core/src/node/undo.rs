@@ -45,7 +45,7 @@ pub(crate) fn undo(case: &Case<'_>, intent: &Intent) -> Plan {
     if matches!(standing, Standing::Passed) {
         return conclude::undone(case, intent);
     }
-    if let Some(plan) = undo_restart(case, intent, unit, &standing) {
+    if let Some(plan) = revive(case, intent, unit).or_else(|| undo_restart(case, intent, unit, &standing)) {
         return plan;
     }
     let spent = pace::spent(case, intent);
@@ -58,6 +58,16 @@ pub(crate) fn undo(case: &Case<'_>, intent: &Intent) -> Plan {
     }
     let missing = standing.missing();
     waiting(case, intent, format!("{}: {missing}", undoing(intent)), pace::refresh(case, intent), Wake::After(PROVING))
+}
+
+/// A unit that systemd gave up, as after too many starts by hand, is not started by any file: it is restarted, once on each
+/// rung. Nothing of k3s runs there, so nobody is disturbed: neither a supervisor nor a gate is asked.
+pub(crate) fn revive(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<Plan> {
+    let is_given_up = unit.active_state == "failed" && !unit.job_pending && !was_restarted(case, intent, unit);
+    is_given_up.then(|| {
+        let why = "systemd has given it up, and the earlier file is back: restarting";
+        order_restart(case, intent, Turn::resume(intent), why)
+    })
 }
 
 /// A unit that loops on the file heals by the file alone. Only one that is active on the bad file is restarted.

@@ -113,6 +113,34 @@ fn a_k3s_that_somebody_stopped_is_no_proof_against_a_file() {
 }
 
 #[test]
+fn a_unit_that_systemd_gave_up_on_the_bad_file_is_restarted_on_the_good_one() {
+    for role in [Role::Agent, Role::Server] {
+        let mut world = World::managed();
+        world.role = role;
+        world.start_takes = HOUR;
+        world.wants("r2", &second());
+        world.until(|world| world.restarts == 2);
+        world.pass_time(Duration::from_secs(3));
+        world.is_given_up();
+        world.until(|world| rung(world) == Some(Rung::Previous));
+        world.start_takes = Duration::from_secs(2);
+        world.until(|world| rung(world).is_none());
+        assert!(world.is_up() && world.disk == tree(&first()), "{}", world.told());
+        assert_eq!(world.restarts, 3, "once: {}", world.told());
+        // The same on a file by hand that nobody can read, without a turn.
+        let mut world = World::managed();
+        world.role = role;
+        world.write(text("mirrors: ["));
+        world.restart_by_hand();
+        world.pass_time(Duration::from_secs(3));
+        world.is_given_up();
+        world.until(World::is_up);
+        world.until(|world| rung(world).is_none());
+        assert_eq!((world.restarts, &world.disk), (2, &tree(&first())), "{}", world.told());
+    }
+}
+
+#[test]
 fn a_k3s_that_nothing_can_start_is_no_proof_against_a_file_and_its_server_is_not_blamed() {
     for role in [Role::Agent, Role::Server] {
         let mut world = World::managed();

@@ -26,6 +26,7 @@ impl World {
             Unit::Starting(_) if self.exec_type => ("active", "running"),
             Unit::Starting(_) => ("activating", "start"),
             Unit::Stopped => ("inactive", "dead"),
+            Unit::GivenUp => ("failed", "failed"),
         };
         let fails = self.pre_fails && matches!(self.unit, Unit::Starting(_));
         let unit = UnitSeen {

@@ -135,6 +135,11 @@ impl World {
         self.start();
     }
 
+    /// An administrator restarted it too often.
+    pub fn is_given_up(&mut self) {
+        self.unit = Unit::GivenUp;
+    }
+
     pub fn stop_by_hand(&mut self) {
         self.unit = Unit::Stopped;
     }
@@ -150,7 +155,7 @@ impl World {
         match self.unit {
             Unit::Up => true,
             Unit::Starting(_) => !self.pre_fails,
-            Unit::Stopped => false,
+            Unit::Stopped | Unit::GivenUp => false,
         }
     }
 
@@ -163,7 +168,7 @@ impl World {
         match self.unit {
             Unit::Up => self.loaded.clone(),
             Unit::Starting(_) if self.exec_type => self.reads().ok(),
-            Unit::Starting(_) | Unit::Stopped => None,
+            Unit::Starting(_) | Unit::Stopped | Unit::GivenUp => None,
         }
     }
 

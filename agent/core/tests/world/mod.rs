@@ -38,6 +38,8 @@ enum Unit {
     Starting(Duration),
     /// An administrator stopped it.
     Stopped,
+    /// It was started too often, and systemd starts it no more.
+    GivenUp,
 }
 
 pub struct World {
