@@ -176,7 +176,7 @@ coordinator() {
   write by-right coordinator $own '{"status":{"conditions":[{"type":"Ready","status":"False"}]}}' --subresource=status
   row by-right coordinator delete node $own --dry-run=server --wait=false
   # Its Lease: taken, renewed, annotated; and no other.
-  leased allowed coordinator '{"metadata":{"annotations":{"k3s-registry-agent/rollout":"r","k3s-registry-agent/halted":"0123456789ab"}}}'
+  leased allowed coordinator '{"metadata":{"annotations":{"k3s-registry-agent/rollout":"r","k3s-registry-agent/halted":"0123456789ab","k3s-registry-agent/out":"dellmini2=0123456789ab/00c0ffee/server"}}}'
   leased allowed coordinator '{"spec":{"holderIdentity":"authority","leaseDurationSeconds":60,"renewTime":"2026-01-01T00:00:00.000000Z"}}'
   as admin -n $namespace get lease $lease -o json | jq '.metadata.annotations["k3s-registry-agent/epoch"] = "0123456789abcdef"
     | .spec.holderIdentity = "authority"' | given
