@@ -45,6 +45,8 @@ pub struct Around<'a> {
     pub now: u64,
     pub is_cut: bool,
     pub is_rough: bool,
+    /// If it lists a grant now, it dies before it grants.
+    pub is_unlucky: bool,
     /// So many seconds are between two decisions on what is new.
     pub pace: u64,
     pub gate: &'a dyn Fn(usize, bool) -> Result<(), String>,

@@ -29,6 +29,9 @@ pub struct Life {
     pub late: Vec<Late>,
     pub promises: Promises,
     pub pace: u64,
+    /// Dice of their own for what the Lease's list is for: coordinators die between the Lease and the Node, and machines are
+    /// lost in their turns with them.
+    unlucky: Dice,
     story: Vec<String>,
 }
 
@@ -57,6 +60,7 @@ impl Life {
             late: Vec::new(),
             promises: Promises::default(),
             pace: 1,
+            unlucky: Dice::new(seed ^ 0x0bad),
             story: Vec::new(),
             dice,
         };
@@ -214,12 +218,20 @@ impl Life {
         if let Some(number) = passed.began {
             self.tell(format!("{} begins {number}", self.api.names[index]));
             self.holds_begun(index, &number);
+            if self.is_unlucky() {
+                self.loses(index);
+            }
         }
         passed.after == 0 && slow == 0 && self.dice.one_in(2)
     }
 
+    fn is_unlucky(&mut self) -> bool {
+        self.trouble != 0 && self.unlucky.one_in(40)
+    }
+
     fn coordinator(&mut self, index: usize, is_alone: bool) {
         let is_rough = self.trouble != 0;
+        let is_unlucky = self.is_unlucky();
         let Self { coordinators, api, dice, machines, now, .. } = self;
         let one = &mut coordinators[index];
         let gate = |target: usize, is_cure: bool| gate(machines, target, is_cure);
@@ -227,6 +239,7 @@ impl Life {
             now: *now,
             is_cut: is_alone || (*now < one.cut_until && is_rough),
             is_rough,
+            is_unlucky,
             pace: self.pace,
             gate: &gate,
         };

@@ -35,12 +35,15 @@ pub struct Machine {
     pub up_since: u64,
     /// Its Node was deleted, excluded or made again in its turn, since; nobody is bound to know of the turn for ever.
     pub away_since: Option<u64>,
-    /// A leader that could not know of its turn took over: the limit of the protocol that is written down.
+    /// Whoever could know of its turn waited long enough, or the Lease was deleted with its Node: the limits of the protocol
+    /// that are written down.
     pub is_forgotten: bool,
     /// How many nodes might be out when it was granted last.
     pub allowed: usize,
     /// By which process.
     pub granted_by: u64,
+    /// The Lease of that time.
+    pub granted_under: String,
 }
 
 /// What an agent finds around it in one pass.
@@ -85,6 +88,7 @@ impl Machine {
             is_forgotten: false,
             allowed: 0,
             granted_by: u64::MAX,
+            granted_under: String::new(),
         }
     }
 

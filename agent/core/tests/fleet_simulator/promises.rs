@@ -107,6 +107,8 @@ impl Life {
             self.promises.granted.insert(key);
             self.machines[*index].allowed = *allowed;
             self.machines[*index].granted_by = *by;
+            let lease = self.api.lease.as_ref();
+            self.machines[*index].granted_under = lease.map(|lease| lease.record.uid.clone()).unwrap_or_default();
         }
     }
 

@@ -130,6 +130,22 @@ impl Life {
         self.machines[other].loses_power(now, until);
     }
 
+    /// In the middle of a turn its Node is deleted, and perhaps made again, its agent dies, and so does whoever granted: the
+    /// Lease alone knows.
+    pub fn loses(&mut self, index: usize) {
+        self.tell(format!("[{} is lost in its turn, and who granted it dies]", self.api.names[index]));
+        let until = self.now + self.dice.below(600);
+        self.machines[index].dies(self.now, until);
+        self.deletes(index);
+        if self.dice.one_in(2) {
+            self.api.registers_again(index, self.machines[index].role);
+        }
+        let by = self.machines[index].granted_by;
+        if let Some(which) = self.coordinators.iter().position(|one| one.process == by) {
+            self.restarts_coordinator(which, self.now + 30);
+        }
+    }
+
     fn joins_somebody(&mut self) {
         let is_real = matches!(self.machines[0].body, Body::Real(_));
         let is_new = self.dice.one_in(2);

@@ -31,12 +31,16 @@ impl Life {
             machine.is_disturbed() && machine.away_since.is_some_and(|since| self.now >= since + AWAY);
     }
 
-    /// A limit that is known: nothing but the Node and its leader's ledger knows of a turn. If the Node is gone when another
-    /// process lists, nobody does.
+    /// A limit that is known: the Lease alone knows of a turn whose Node is gone, or says nothing. If it was deleted too, and
+    /// made again without its list, nobody does but the process that granted.
     pub fn forget(&mut self, process: u64) {
-        for (machine, node) in self.machines.iter_mut().zip(&self.api.nodes) {
-            let says_nothing = node.as_ref().is_none_or(|node| node.seen.phase == Said::Nothing);
-            machine.is_forgotten |= machine.is_disturbed() && says_nothing && machine.granted_by != process;
+        let Some(lease) = &self.api.lease else { return };
+        for (index, machine) in self.machines.iter_mut().enumerate() {
+            let says_nothing = self.api.nodes[index].as_ref().is_none_or(|node| node.seen.phase == Said::Nothing);
+            let is_listed = lease.kept.out.contains_key(&self.api.names[index]);
+            let is_another = machine.granted_under != lease.record.uid;
+            machine.is_forgotten |=
+                machine.is_disturbed() && says_nothing && machine.granted_by != process && is_another && !is_listed;
         }
     }
 

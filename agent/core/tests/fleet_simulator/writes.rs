@@ -50,7 +50,7 @@ impl Coordinator {
             };
             lease.kept.clone_from(&self.kept);
             self.fleet.kept.clone_from(&self.kept);
-            if has_grant && around.is_rough && dice.one_in(40) {
+            if has_grant && around.is_unlucky {
                 did.has_died = true;
                 return;
             }
