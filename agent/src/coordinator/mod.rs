@@ -3,9 +3,12 @@
 //! It decides nothing itself. What keeps it safe is an order: the Lease before the list, the ledger before the write, what
 //! is uncertain counts as done, and nothing is decided while it is not known whose the Lease is.
 
+mod holding;
+mod news;
 mod store;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -13,36 +16,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use agent_core::fleet::gate::{Purpose, interruption, judge};
-use agent_core::fleet::lease::{Holding, LeaseCase, LeaseSeen, LeaseStep, step};
-use agent_core::fleet::{
-    Change, Fleet, GateAnswer, GateAsk, LeaseKept, Ledger, NodeWrite, Revoke, Turns, Waits, next_turns,
-};
-use agent_core::grant::Epoch;
+use agent_core::fleet::lease::LeaseSeen;
+use agent_core::fleet::{Change, Fleet, LeaseKept, Ledger, Revoke, Turns, Waits, next_turns};
 use agent_core::policy::{Mode, Policy};
-use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::cluster::client::Cluster;
-use crate::cluster::gate::ask_addresses;
-use crate::cluster::lease::{self, LeaseNow, Write, Writing};
-use crate::cluster::nodes::{
-    Agents, NodeNews, PolicyView, read_node, watch_agents, watch_nodes, watch_policy, write_node,
-};
-use crate::cluster::trouble::Trouble;
+use crate::cluster::lease::LeaseNow;
+use crate::cluster::nodes::{Agents, PolicyView, watch_agents, watch_nodes, watch_policy};
 use crate::host::clock::clock;
 use crate::http::Liveness;
 use crate::metrics::fleet::FleetMetrics;
-use crate::pass::Chain;
-use crate::random;
 use store::Store;
 
-/// Nodes that are written at once.
-const HANDFUL: usize = 8;
 /// After a fault nothing is written for so long; and so long it is written before the Lease, and what is new, are looked at.
 const BREATH: Duration = Duration::from_secs(1);
 /// A sentence that differs, and whose turn is over, wait so long for a write that takes them along: a renewal, or one that a
@@ -235,206 +225,6 @@ impl Coordinator {
         }
     }
 
-    fn take(&mut self, item: Option<(u64, NodeNews)>) {
-        let Some((number, item)) = item.filter(|(number, _)| *number == self.number) else { return };
-        let now = self.now();
-        match item {
-            NodeNews::All(all) => {
-                self.store.replace(&mut self.fleet.nodes, all);
-                self.reread.clear();
-                self.is_dirty = true;
-                if let Some(holding) = self.fleet.holding.as_ref().filter(|_| !self.is_listed) {
-                    self.is_listed = true;
-                    let forget = self.revoking.take().map(|revoke| revoke.forget).unwrap_or_default();
-                    let epoch = holding.epoch.clone();
-                    let Fleet { ledger, nodes, kept, .. } = &mut self.fleet;
-                    ledger.acquired(epoch, nodes, &kept.out, &forget, now);
-                    info!(nodes = self.fleet.nodes.len(), number, "nodes listed");
-                }
-            }
-            NodeNews::Set(node) => self.is_dirty |= self.store.watched(&mut self.fleet.nodes, *node),
-            NodeNews::Unset(name) => {
-                self.store.unset(&mut self.fleet.nodes, &name);
-                self.is_dirty = true;
-            }
-            NodeNews::Trouble(trouble) => debug!(%trouble, "nodes not seen"),
-        }
-    }
-
-    fn take_agents(&mut self, agents: &Agents) {
-        if let Some(pods) = agents {
-            self.are_agents_seen = true;
-            self.store.agents(&mut self.fleet.nodes, pods);
-            self.is_dirty = true;
-        }
-    }
-
-    fn take_policy(&mut self, view: &PolicyView) {
-        let text = match view {
-            PolicyView::Waiting(why) => return debug!(why, "policy not seen"),
-            PolicyView::Seen(text) => text,
-        };
-        self.is_policy_seen = true;
-        self.is_dirty = true;
-        match text.as_deref().map_or_else(|| Ok(Policy::default()), Policy::parse) {
-            Ok(policy) => {
-                self.policy = policy;
-                self.fleet.policy_refused = None;
-            }
-            Err(errors) => {
-                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                let why = errors.join("; ");
-                warn!(why, "policy refused: nothing is granted");
-                self.fleet.policy_refused = Some(why);
-            }
-        }
-    }
-
-    /// Reads the Lease if it must, and does what is to be done about it.
-    async fn look_at_lease(&mut self) {
-        // Whatever comes of it, it is not looked at in a tight loop.
-        self.lease_due = self.now() + BREATH.min(self.fleet.waits.renew);
-        if !self.is_lease_known || self.fleet.holding.is_none() {
-            match lease::read(&self.setup.cluster).await {
-                Ok(Some(found)) => self.saw(found),
-                Ok(None) => {
-                    self.say("the Lease is not there: apply the manifests");
-                    (self.lease, self.lease_seen, self.is_lease_known) = (None, None, true);
-                }
-                Err(trouble) => {
-                    self.is_lease_known = false;
-                    return self.say(&format!("the Lease cannot be read: {trouble}"));
-                }
-            }
-        }
-        let Ok(dice) = random::epoch() else { return self.say("the kernel gives no randomness: no epoch is drawn") };
-        match self.lease_step(&dice) {
-            LeaseStep::Lost(why) => {
-                self.lose(why);
-                // What stands there now may be free.
-                self.is_lease_known = false;
-                self.lease_due = self.now();
-            }
-            LeaseStep::Acquire(epoch) => self.acquire(epoch).await,
-            LeaseStep::Renew => {
-                self.renew().await;
-            }
-            LeaseStep::Wait(until) => {
-                // Held, nobody else writes it; not held, it is read again as often as its holder renews it.
-                let again =
-                    if self.fleet.holding.is_some() { until } else { until.min(self.now() + self.fleet.waits.renew) };
-                self.lease_due = again.max(self.lease_due);
-                if self.fleet.holding.is_none() {
-                    let holder = self.lease.as_ref().and_then(|lease| lease.record.holder.clone());
-                    self.say(&format!("waits for the Lease, held by {}", holder.as_deref().unwrap_or("nobody")));
-                }
-            }
-        }
-    }
-
-    fn lease_step(&self, dice: &Epoch) -> LeaseStep {
-        let case = LeaseCase {
-            seen: self.lease_seen.as_ref(),
-            holding: self.fleet.holding.as_ref(),
-            me: &self.setup.me,
-            revoke: self.revoking.is_some(),
-            dice,
-        };
-        step(case, &self.fleet.waits, self.now())
-    }
-
-    fn saw(&mut self, found: LeaseNow) {
-        let now = self.now();
-        self.lease_seen = Some(LeaseSeen::next(self.lease_seen.take(), found.record.clone(), now));
-        self.is_dirty |= self.fleet.retry != found.retry || self.fleet.kept != found.kept;
-        self.fleet.retry.clone_from(&found.retry);
-        self.fleet.kept.clone_from(&found.kept);
-        self.lease = Some(found);
-        self.is_lease_known = true;
-    }
-
-    async fn acquire(&mut self, epoch: Epoch) {
-        let began = self.now();
-        let is_again = self.fleet.holding.is_some();
-        if !self.write_lease(Write::Acquire(&epoch)).await {
-            return;
-        }
-        let Some(lease) = &self.lease else { return };
-        // What stands there stays until we have decided something else, which may be many renewals later.
-        self.kept.clone_from(&lease.kept);
-        self.fleet.holding = Some(Holding { uid: lease.record.uid.clone(), epoch, renewed: began });
-        // The list begins now, after the Lease became ours: either it shows that a node is at work, or that node's agent
-        // finds the new epoch.
-        self.is_listed = false;
-        self.fleet.gate = None;
-        self.number += 1;
-        self.wanted.send_replace(self.number);
-        self.lease_due = began + self.fleet.waits.renew;
-        let why = self.revoking.as_ref().map_or("the Lease was free", |revoke| revoke.why.as_str());
-        info!(me = self.setup.me, why, "new epoch");
-        self.setup.metrics.acquired(is_again);
-    }
-
-    async fn renew(&mut self) -> bool {
-        let began = self.now();
-        let is_written = self.write_lease(Write::Renew).await;
-        if let Some(holding) = self.fleet.holding.as_mut().filter(|_| is_written) {
-            holding.renewed = began;
-            self.lease_due = began + self.fleet.waits.renew;
-            // Also when nothing happens: that it decides at all can be watched.
-            self.decide_at = Some(began);
-        }
-        is_written
-    }
-
-    /// Writes the Lease and what is to be kept there. What is known of it is what came back, or nothing.
-    async fn write_lease(&mut self, what: Write<'_>) -> bool {
-        let Some(on) = &self.lease else { return false };
-        let kept = if self.is_listed { &self.kept } else { &on.kept };
-        let Setup { cluster, me, .. } = &self.setup;
-        let writing =
-            Writing { me, at: wall().unwrap_or(self.fleet.wall), seconds: self.fleet.waits.expire.as_secs(), kept };
-        match lease::write(cluster, on, what, writing).await {
-            Ok(found) => {
-                (self.is_lease_late, self.differs_since) = (false, None);
-                self.saw(found);
-                true
-            }
-            Err(trouble) => {
-                self.is_lease_known = false;
-                self.is_lease_late |= !trouble.is_refusal();
-                let soon = if trouble == Trouble::Conflict { Duration::ZERO } else { BREATH };
-                self.lease_due = self.now() + soon.min(self.fleet.waits.renew);
-                if !trouble.is_refusal() {
-                    self.setup.metrics.uncertain();
-                }
-                if trouble != Trouble::Conflict {
-                    self.say(&format!("the Lease cannot be written: {trouble}"));
-                }
-                false
-            }
-        }
-    }
-
-    fn lose(&mut self, why: &str) {
-        warn!(why, "lease lost: nothing is granted");
-        self.fleet.holding = None;
-        self.fleet.ledger.lost();
-        self.fleet.gate = None;
-        self.revoking = None;
-        self.is_listed = false;
-        self.decide_at = None;
-        self.number += 1;
-        self.wanted.send_replace(0);
-        self.setup.metrics.lost();
-    }
-
-    async fn release(&mut self) {
-        if self.fleet.holding.is_some() && self.is_lease_known && self.write_lease(Write::Release).await {
-            info!("lease given back");
-        }
-    }
-
     /// Decides if something is new, and does a handful of what was decided.
     async fn act(&mut self) {
         let now = self.now();
@@ -502,122 +292,6 @@ impl Coordinator {
         self.setup.metrics.decided(begun.elapsed(), self.fleet.wall);
         self.setup.metrics.halted(turns.lease.halted.len());
         turns
-    }
-
-    /// Reads the Nodes of which the last write was refused or is uncertain.
-    async fn read_again(&mut self) {
-        let names: Vec<String> = self.reread.iter().take(HANDFUL).cloned().collect();
-        let cluster = &self.setup.cluster;
-        let read = join_all(names.iter().map(|name| read_node(cluster, name))).await;
-        for (name, found) in names.into_iter().zip(read) {
-            match found {
-                Ok(node) => self.is_dirty |= self.store.put(&mut self.fleet.nodes, node),
-                Err(Trouble::NotFound) => {
-                    self.store.unset(&mut self.fleet.nodes, &name);
-                    self.is_dirty = true;
-                }
-                Err(trouble) => {
-                    self.fault(&name, &trouble);
-                    continue;
-                }
-            }
-            self.reread.remove(&name);
-        }
-    }
-
-    /// Writes handful by handful, for a breath; the others follow from the next decision. Tells whether anything was sent.
-    async fn write(&mut self, writes: Vec<NodeWrite>) -> bool {
-        let began = self.now();
-        if !self.fleet.holding.as_ref().is_some_and(|holding| holding.may_act(&self.fleet.waits, began)) {
-            return false;
-        }
-        let writable = writes.into_iter().filter(|write| !self.reread.contains(&write.node));
-        let writable: Vec<(NodeWrite, String)> = writable
-            .filter_map(|write| self.store.version(&write.node).map(str::to_owned).map(|version| (write, version)))
-            .collect();
-        for handful in writable.chunks(HANDFUL) {
-            let now = self.now();
-            if now >= began + BREATH || self.not_before > now {
-                break;
-            }
-            // Before they are sent: whatever comes of them, they count.
-            for (write, _) in handful {
-                if let Change::Set(grant) = &write.grant {
-                    self.fleet.ledger.granted(&write.node, &grant.ask, now);
-                }
-            }
-            let cluster = &self.setup.cluster;
-            let written = join_all(handful.iter().map(|(write, version)| write_node(cluster, write, version))).await;
-            self.is_dirty = true;
-            for ((write, _), written) in handful.iter().zip(written) {
-                self.written(write, written);
-            }
-        }
-        !writable.is_empty()
-    }
-
-    fn written(&mut self, write: &NodeWrite, written: Result<crate::cluster::nodes::NodeNow, Trouble>) {
-        let grant = match &write.grant {
-            Change::Set(grant) => Some(grant),
-            Change::Keep | Change::Remove => None,
-        };
-        let name = &write.node;
-        match written {
-            Ok(node) => {
-                self.store.wrote(&mut self.fleet.nodes, node);
-                if let Some(grant) = grant {
-                    let note = self.interruption.take().unwrap_or_default();
-                    info!(node = name, ask = %grant.ask, note, "granted");
-                    self.setup.metrics.granted();
-                }
-            }
-            Err(trouble) if trouble.is_refusal() => {
-                if let Some(grant) = grant {
-                    self.fleet.ledger.not_written(name, &grant.ask);
-                }
-                self.reread.insert(name.clone());
-                if !matches!(trouble, Trouble::Conflict | Trouble::NotFound) {
-                    self.fault(name, &trouble);
-                }
-            }
-            Err(trouble) => {
-                self.setup.metrics.uncertain();
-                if grant.is_some() {
-                    self.setup.metrics.granted();
-                }
-                self.reread.insert(name.clone());
-                self.fault(name, &trouble);
-            }
-        }
-    }
-
-    fn fault(&mut self, node: &str, trouble: &Trouble) {
-        warn!(node, %trouble, "node neither read nor written");
-        self.not_before = self.now() + BREATH;
-    }
-
-    async fn ask(&mut self, ask: &GateAsk) {
-        let GateAsk { node, is_cure } = ask;
-        let asked_at = self.now();
-        let Fleet { ledger, waits, .. } = &self.fleet;
-        let servers = self.store.servers(|name| ledger.is_newly_cordoned(name, waits, asked_at));
-        let purpose = if *is_cure { Purpose::Cure } else { Purpose::Change };
-        let seen = ask_addresses(&self.setup.cluster, node, servers).await;
-        let refusal = match &seen {
-            Ok(seen) => judge(seen, node, purpose).err(),
-            Err(error) => Some(format!("{:#}", Chain(error))),
-        };
-        self.interruption = seen.ok().and_then(|seen| interruption(&seen, node));
-        debug!(node, refusal, "server gate asked");
-        self.fleet.gate = Some(GateAnswer { target: node.clone(), asked_at, refusal });
-    }
-
-    /// Says where it stands with the Lease, once.
-    fn say(&mut self, what: &str) {
-        if self.said != what {
-            info!(what, "lease");
-            what.clone_into(&mut self.said);
-        }
     }
 }
 
