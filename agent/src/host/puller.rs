@@ -1,6 +1,7 @@
 //! Pulls images through the node's own CRI, one after the other, and never waits for one: it is looked at as often as the
 //! node is.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Context;
@@ -87,7 +88,8 @@ impl Puller {
     }
 }
 
-/// Pulls one image, and removes it again if it was not there.
+/// Pulls one image, and removes it again if it was not there, under this name or another: to remove one of its names is to
+/// remove all (CRI's `RemoveImage`), and an image that moves to another registry keeps its content.
 async fn pull(crictl: Crictl, image: String, timeout: Duration) -> Answer {
     let was_there = match crictl.ask(&["inspecti", "--quiet", &image], SHORT).await {
         // An image that may have been there must not be removed below.
@@ -95,6 +97,7 @@ async fn pull(crictl: Crictl, image: String, timeout: Duration) -> Answer {
         Ok(output) => output.code == Some(0),
         Err(error) => return Answer::Unknown(error.to_string()),
     };
+    let before = if was_there { None } else { contents(&crictl).await };
     let answer = match crictl.ask(&["pull", &image], timeout).await {
         Ok(output) if output.code == Some(0) => Answer::Passed,
         Ok(output) if output.was_killed() => Answer::Unknown(KILLED.to_owned()),
@@ -102,12 +105,29 @@ async fn pull(crictl: Crictl, image: String, timeout: Duration) -> Answer {
         Err(CommandError::TimedOut { seconds, .. }) => Answer::Failed(format!("not pulled within {seconds} s")),
         Err(error) => Answer::Unknown(error.to_string()),
     };
-    if !was_there && answer == Answer::Passed {
+    if let Some(before) = before.filter(|_| answer == Answer::Passed)
+        && let Some(content) = content(&crictl, &image).await
+        && !before.contains(&content)
+    {
         // One that stays is only in the way of nobody: the kubelet collects it.
         let removed = crictl.ask(&["rmi", &image], SHORT).await;
         tracing::debug!(image, removed = matches!(removed, Ok(output) if output.code == Some(0)), "pulled for proof");
     }
     answer
+}
+
+/// The identifiers of all images, if they can be had.
+async fn contents(crictl: &Crictl) -> Option<BTreeSet<String>> {
+    let output = crictl.ask(&["images", "--quiet"], SHORT).await.ok().filter(|output| output.code == Some(0))?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect())
+}
+
+/// The identifier of this one.
+async fn content(crictl: &Crictl, image: &str) -> Option<String> {
+    let output =
+        crictl.ask(&["inspecti", "--quiet", image], SHORT).await.ok().filter(|output| output.code == Some(0))?;
+    let seen: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    seen.pointer("/status/id")?.as_str().map(str::to_owned)
 }
 
 /// Why a pull failed, in our own words: what a registry answers may hold anything.
@@ -153,7 +173,7 @@ mod tests {
 
     impl Node {
         fn new(pull: &str) -> Self {
-            Self::with("[ -e \"$image\" ]", pull)
+            Self::with("[ -e \"$image\" ] && echo \"{\\\"status\\\":{\\\"id\\\":\\\"$(cat \"$image\")\\\"}}\"", pull)
         }
 
         fn with(inspect: &str, pull: &str) -> Self {
@@ -163,9 +183,9 @@ mod tests {
             let mut file = std::fs::OpenOptions::new();
             let mut file = file.write(true).create(true).mode(0o755).open(path).unwrap();
             let script = format!(
-                "#!/bin/sh\ncd {}\nwhile [ \"$1\" != inspecti ] && [ \"$1\" != pull ] && [ \"$1\" != rmi ]; do shift; done\n\
+                "#!/bin/sh\ncd {}\nwhile [ \"${{1#-}}\" != \"$1\" ] || [ \"$1\" = crictl ]; do shift; done\n\
                  echo \"$*\" >>called\nfor image; do :; done\nimage=$(echo \"$image\" | tr / _)\ncase $1 in\n\
-                 inspecti) {inspect};;\nrmi) rm \"$image\";;\npull) echo $$ >pid; {pull}; >\"$image\";;\nesac\n",
+                 inspecti) {inspect};;\nimages) cat m.*;;\nrmi) rm \"$image\";;\npull) echo $$ >pid; {pull}; echo sha256:pulled >\"$image\";;\nesac\n",
                 temp.path().display()
             );
             std::io::Write::write_all(&mut file, script.as_bytes()).unwrap();
@@ -223,14 +243,29 @@ mod tests {
     async fn an_image_is_pulled_and_removed_again_only_if_it_was_not_there() {
         let mut node = Node::new("true");
         #[expect(clippy::disallowed_methods, reason = "a test plays containerd")]
-        std::fs::write(node.temp.path().join("m.example.com_b:1"), "").unwrap();
+        std::fs::write(node.temp.path().join("m.example.com_b:1"), "sha256:earlier").unwrap();
         let answers = node.answers(&order(&[A, B])).await;
         assert_eq!(answers, Pulls::from([(A.to_owned(), Answer::Passed), (B.to_owned(), Answer::Passed)]));
-        let called = format!("inspecti --quiet {A}\npull {A}\nrmi {A}\ninspecti --quiet {B}\npull {B}\n");
+        let called = format!(
+            "inspecti --quiet {A}\nimages --quiet\npull {A}\ninspecti --quiet {A}\nrmi {A}\ninspecti --quiet {B}\npull {B}\n"
+        );
         assert_eq!(node.read("called"), called);
         // Answered once, it is not pulled again.
         node.answers(&order(&[A, B])).await;
         assert_eq!(node.read("called"), called);
+    }
+
+    #[tokio::test]
+    async fn an_image_whose_content_is_there_under_another_name_keeps_all_its_names() {
+        let mut node = Node::new("true");
+        #[expect(clippy::disallowed_methods, reason = "a test plays containerd")]
+        std::fs::write(node.temp.path().join("m.old.example.com_a:1"), "sha256:pulled\n").unwrap();
+        assert_eq!(node.answers(&order(&[A])).await[A], Answer::Passed);
+        assert!(!node.read("called").contains("rmi"), "{}", node.read("called"));
+        // So does one of which nobody knows whether it is.
+        let mut node = Node::with("[ -e \"$image\" ]", "true");
+        assert_eq!(node.answers(&order(&[A])).await[A], Answer::Passed);
+        assert!(!node.read("called").contains("rmi"), "{}", node.read("called"));
     }
 
     #[tokio::test]
