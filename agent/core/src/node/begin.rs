@@ -109,6 +109,7 @@ pub(crate) fn intent(case: &Case<'_>, goal: Goal, tree: &Tree, model: super::jou
         began: clock.clone(),
         rung_began: clock.clone(),
         restart_ordered: None,
+        restarted_over: None,
         away: Duration::ZERO,
         looked: clock.clone(),
         verdict: None,

@@ -215,6 +215,9 @@ pub struct Intent {
     pub rung_began: Clock,
     /// When the restart of the present rung was ordered.
     pub restart_ordered: Option<Clock>,
+    /// The unit's invocation when that was ordered: while it is the same, the restart has not taken.
+    #[serde(default)]
+    pub restarted_over: Option<String>,
     /// How long, on this rung, the supervisor was away: this time does not count against the deadline.
     pub away: Duration,
     /// When the last observation of this rung was made, to add up `away`.

@@ -161,6 +161,9 @@ fn restart_due(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<Plan
 pub(crate) fn order_restart(case: &Case<'_>, intent: &Intent, turn: Turn, why: &str) -> Plan {
     let mut next = intent.clone();
     next.restart_ordered = Some(case.seen.clock.clone());
+    if let Service::Unit(unit) = &case.host.service {
+        next.restarted_over = Some(unit.invocation.clone());
+    }
     let unit = &case.host.installation.unit;
     let steps = vec![record(case, next), Step::Restart(turn)];
     waiting(case, intent, format!("{why} {unit}"), steps, Wake::After(PROVING))

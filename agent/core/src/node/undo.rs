@@ -61,10 +61,24 @@ pub(crate) fn undo(case: &Case<'_>, intent: &Intent) -> Plan {
 }
 
 /// A unit that systemd gave up, as after too many starts by hand, is not started by any file: it is restarted, once on each
-/// rung. Nothing of k3s runs there, so nobody is disturbed: neither a supervisor nor a gate is asked.
+/// rung, and again only while that restart has not taken. Nothing of k3s runs there, so nobody is disturbed: neither a
+/// supervisor nor a gate is asked.
 pub(crate) fn revive(case: &Case<'_>, intent: &Intent, unit: &UnitSeen) -> Option<Plan> {
-    let is_given_up = unit.active_state == "failed" && !unit.job_pending && !was_restarted(case, intent, unit);
-    is_given_up.then(|| {
+    if unit.job_pending || unit.main_started.is_some() {
+        return None;
+    }
+    let clock = &case.seen.clock;
+    let is_due = match intent.restart_ordered.as_ref().filter(|at| at.boot_id == clock.boot_id) {
+        None => unit.active_state == "failed",
+        // The process that ordered it may have died in the middle: what systemd has forgotten to be failed is inactive, as
+        // after a stop by hand. Only the invocation tells whether it was started since.
+        Some(at) => {
+            matches!(unit.active_state.as_str(), "failed" | "inactive")
+                && intent.restarted_over.as_ref() == Some(&unit.invocation)
+                && clock.boot.saturating_sub(at.boot) >= RESTART_TAKES
+        }
+    };
+    is_due.then(|| {
         let why = "systemd has given it up, and the earlier file is back: restarting";
         order_restart(case, intent, Turn::resume(intent), why)
     })
@@ -183,7 +197,7 @@ fn start_rung(case: &Case<'_>, mut next: Intent, mut rung: Rung) -> Plan {
     next.rung = rung;
     next.rung_began = case.seen.clock.clone();
     next.looked = case.seen.clock.clone();
-    next.restart_ordered = None;
+    (next.restart_ordered, next.restarted_over) = (None, None);
     next.away = Duration::ZERO;
     let reason = undoing(&next);
     let step = proving::record(case, next.clone());

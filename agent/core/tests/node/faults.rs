@@ -141,6 +141,37 @@ fn a_unit_that_systemd_gave_up_on_the_bad_file_is_restarted_on_the_good_one() {
 }
 
 #[test]
+fn a_given_up_unit_whose_restart_did_not_take_is_restarted_again_and_one_that_was_stopped_since_is_not() {
+    for (role, is_forgotten) in [(Role::Agent, false), (Role::Agent, true), (Role::Server, false), (Role::Server, true)]
+    {
+        let mut world = World::managed();
+        world.role = role;
+        world.start_takes = HOUR;
+        world.wants("r2", &second());
+        world.until(|world| world.restarts == 2);
+        world.pass_time(Duration::from_secs(3));
+        world.is_given_up();
+        world.failing_restarts = 1;
+        world.until(|world| world.failing_restarts == 0);
+        if is_forgotten {
+            // The process died after systemd had forgotten that the unit failed, and before it was started.
+            world.stop_by_hand();
+        }
+        world.until(|world| world.restarts == 3);
+        assert_eq!(world.disk, tree(&first()), "{role:?}: {}", world.told());
+        world.pass_time(Duration::from_secs(1));
+        world.stop_by_hand();
+        let until = world.now + 2 * MINUTE;
+        world.until(|world| world.now >= until);
+        assert_eq!(world.restarts, 3, "what somebody stops stays stopped: {role:?}: {}", world.told());
+        world.start_takes = Duration::from_secs(2);
+        world.start_by_hand();
+        world.until(|world| rung(world).is_none());
+        assert!(world.is_up() && world.disk == tree(&first()), "{role:?}: {}", world.told());
+    }
+}
+
+#[test]
 fn a_k3s_that_nothing_can_start_is_no_proof_against_a_file_and_its_server_is_not_blamed() {
     for role in [Role::Agent, Role::Server] {
         let mut world = World::managed();
