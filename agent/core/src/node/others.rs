@@ -46,7 +46,8 @@ impl OtherServer {
             let name = server.map(|server| server.name.clone()).unwrap_or_default();
             Self { name, authority: authority(address, port) }
         });
-        named.filter(|other| other.name != target).collect()
+        // One without a name may be another address of the target's own.
+        named.filter(|other| !other.name.is_empty() && other.name != target).collect()
     }
 }
 
@@ -126,7 +127,9 @@ mod tests {
         seen.answers[0].answer = Ok(());
         assert_eq!(named(&seen), expected);
         seen.answers.push(AddressSeen { address: "2001:db8::9".into(), answer: Ok(()) });
-        assert_eq!(named(&seen)[2], (String::new(), "[2001:db8::9]:6443".to_owned()));
+        assert_eq!(named(&seen), expected, "an address that is no server's may be the target's own, too");
+        seen.servers[2].addresses.insert("2001:db8::9".into());
+        assert_eq!(named(&seen)[2], ("s3".to_owned(), "[2001:db8::9]:6443".to_owned()));
     }
 
     #[test]
