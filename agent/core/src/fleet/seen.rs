@@ -151,7 +151,9 @@ impl NodeSeen {
             failed: Said::read(ours("failed"), revision),
             wanted: Said::read(ours("wanted"), |text| text.parse().ok().filter(|ask: &Ask| is_revision(&ask.revision))),
             answered: Said::read(ours("answered"), |text| is_number(text).then(|| text.to_owned())),
-            grant: Said::read(ours("grant"), |text| text.parse().ok()),
+            grant: Said::read(ours("grant"), |text| {
+                text.parse().ok().filter(|grant: &Grant| is_revision(&grant.ask.revision))
+            }),
             turn: Said::read(ours("turn"), |text| Word::ALL.into_iter().find(|word| word.as_str() == text)),
         }
     }

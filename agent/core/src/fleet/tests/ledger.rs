@@ -195,6 +195,10 @@ fn a_node_is_read_strictly_and_garbage_is_named() {
     assert_eq!(seen.grant.value().map(|grant| grant.epoch.to_string()).as_deref(), Some("0123456789abcdef"));
     assert_eq!(seen.wanted.value(), seen.grant.value().map(|grant| &grant.ask));
     assert_eq!((seen.turn, seen.retry.as_deref()), (Said::Is(Word::ServerGate), Some("t")));
+    // Written by hand: nobody is granted what is no revision, and the Lease could not list it.
+    let grant = ("k3s-registry-agent/grant".to_owned(), "abc/00c0ffee@0123456789abcdef".to_owned());
+    let annotations = BTreeMap::from([grant]);
+    assert_eq!(NodeSeen::read(NodeRaw { annotations: &annotations, ..raw }).grant, Said::Garbage);
 }
 
 #[test]
