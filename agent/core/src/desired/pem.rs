@@ -60,11 +60,13 @@ pub(super) fn pair(certificates: &[u8], key: &[u8]) -> Result<(), PemError> {
     if is_own == Some(false) { Err(PemError::KeyOfAnother) } else { Ok(()) }
 }
 
-/// Tells whether a block has begun that is no whole one, which containerd passes over.
+/// Tells whether a certificate or a key has begun that is no whole one, which containerd passes over. Other blocks, as the
+/// parameters that stand before many keys, are nobody's business.
 pub(super) fn has_broken_block(bytes: &[u8]) -> bool {
+    let matters = |label: &str| label == "CERTIFICATE" || is_key(label);
     let text = String::from_utf8_lossy(bytes);
-    let begun = text.lines().filter(|line| marker(line.trim(), "BEGIN").is_some()).count();
-    begun != blocks(bytes).len()
+    let begun = text.lines().filter_map(|line| marker(line.trim(), "BEGIN")).filter(|label| matters(label)).count();
+    begun != blocks(bytes).iter().filter(|block| matters(&block.label)).count()
 }
 
 fn is_key(label: &str) -> bool {
@@ -129,6 +131,15 @@ mod tests {
 
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAIA\nAA==\n-----END CERTIFICATE-----\n";
     const KEY: &str = "-----BEGIN EC PRIVATE KEY-----\nMAA=\n-----END EC PRIVATE KEY-----\n";
+
+    #[test]
+    fn a_block_that_is_neither_certificate_nor_key_is_not_missed() {
+        // As `openssl ecparam -genkey` writes it: an OID, and then the key.
+        let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        assert!(!has_broken_block(format!("{parameters}{KEY}").as_bytes()));
+        assert!(has_broken_block(format!("{parameters}{KEY}-----BEGIN EC PRIVATE KEY-----\nMAA=\n").as_bytes()));
+        assert!(has_broken_block(b"-----BEGIN CERTIFICATE-----\nMAIA\n-----END CERTIFICATE-----\n"));
+    }
 
     #[test]
     fn certificates_are_whole_blocks_of_der_and_nothing_secret() {
