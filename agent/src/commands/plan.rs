@@ -71,12 +71,14 @@ enum Goal {
 struct Wanted {
     goal: Goal,
     policy: Policy,
+    /// It was read, and is not what would be without one.
+    is_policy_known: bool,
     findings: Vec<Finding>,
 }
 
 async fn of_cluster(cluster: &Cluster, now: Timestamp) -> Result<Answer, OperateError> {
     let seen = look(cluster).await?;
-    let Wanted { goal, policy, findings } = wanted(cluster).await;
+    let Wanted { goal, policy, is_policy_known, findings } = wanted(cluster).await;
     let mut text = findings_text(&findings, &[]);
     let listed = listed(&seen, now);
     let Status { rollout, warning, .. } = Status::of(&seen, now);
@@ -103,17 +105,21 @@ async fn of_cluster(cluster: &Cluster, now: Timestamp) -> Result<Answer, Operate
     };
     line(&mut text, "wanted", &format!("{revision}: {whence}"));
     line(&mut text, "now", &rollout);
+    if !is_policy_known {
+        line(&mut text, "policy", "not read: the defaults are supposed, no pause and no windows among them");
+    }
     if let Some(warning) = &warning {
         line(&mut text, "warning", warning);
     }
     let found = forecast(&listed, &policy, &revision);
     let mut json = json(&revision, &found, &findings);
     (json["now"], json["warning"]) = (json!(rollout), json!(warning));
+    json["policyKnown"] = json!(is_policy_known);
     Ok(Answer { text: text + &words(&found, &policy), json, code: Code::Done })
 }
 
 async fn wanted(cluster: &Cluster) -> Wanted {
-    let no_policy = |goal| Wanted { goal, policy: Policy::default(), findings: Vec::new() };
+    let no_policy = |goal| Wanted { goal, policy: Policy::default(), is_policy_known: false, findings: Vec::new() };
     let mut inputs = match read_inputs(cluster, &BTreeSet::new()).await {
         Ok(inputs) => inputs,
         Err(why) => return no_policy(Goal::Unknown(why)),
@@ -128,7 +134,9 @@ async fn wanted(cluster: &Cluster) -> Wanted {
     if !extras.is_empty() {
         inputs = match read_inputs(cluster, &extras).await {
             Ok(inputs) => inputs,
-            Err(why) => return Wanted { goal: Goal::Unknown(why), policy, findings: Vec::new() },
+            Err(why) => {
+                return Wanted { goal: Goal::Unknown(why), policy, is_policy_known: true, findings: Vec::new() };
+            }
         };
     }
     let (goal, findings) = match policy.mode {
@@ -136,7 +144,7 @@ async fn wanted(cluster: &Cluster) -> Wanted {
         Mode::Report => (Goal::Nothing("mode report: no node is touched".to_owned()), Vec::new()),
         Mode::Manage => made(&inputs, cluster.namespace(), &policy),
     };
-    Wanted { goal, policy, findings }
+    Wanted { goal, policy, is_policy_known: true, findings }
 }
 
 /// What a node would make of them of which nothing is known.

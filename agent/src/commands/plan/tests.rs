@@ -175,6 +175,8 @@ async fn who_may_not_read_the_secrets_sees_what_the_nodes_ask_for() {
     let answer = planned(&cluster).await;
     assert_eq!((answer.code, &answer.json["wanted"]), (Code::Done, &json!("ba9876543210")));
     assert!(answer.text.contains("what the nodes ask for; the inputs: "), "{}", answer.text);
+    assert!(answer.text.contains("the defaults are supposed"), "{}", answer.text);
+    assert_eq!(answer.json["policyKnown"], json!(false));
 }
 
 #[tokio::test(start_paused = true)]
