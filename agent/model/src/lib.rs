@@ -102,6 +102,23 @@ fn the_exchange_holds_for_two_servers_and_a_worker_two_at_a_time() {
 }
 
 #[test]
+fn the_exchange_holds_when_the_revision_changes_under_two_coordinators() {
+    holds("edits, leaders that stall and die", two(Troubles { edits: 1, stalls: 1, crashes: 1, ..NONE }));
+    holds("edits and late writes", two(Troubles { edits: 1, losses: 1, ..NONE }));
+}
+
+#[test]
+fn the_exchange_holds_for_three_nodes_under_two_coordinators() {
+    let many = |troubles| Model { coordinators: 2, ..three(troubles) };
+    let one = |troubles| Model { allowed: 1, ..many(troubles) };
+    holds("three nodes, leaders that stall and die", one(Troubles { stalls: 1, crashes: 1, ..NONE }));
+    holds("three nodes, two deaths", one(Troubles { crashes: 2, ..NONE }));
+    holds("three nodes, edits and a death", one(Troubles { edits: 1, crashes: 1, ..NONE }));
+    holds("two at a time, leaders that stall", many(Troubles { stalls: 1, ..NONE }));
+    holds("two at a time, a death", many(Troubles { crashes: 1, ..NONE }));
+}
+
+#[test]
 fn the_exchange_holds_when_a_node_is_deleted_and_comes_back_under_one_leader() {
     let one = |troubles| Model { coordinators: 1, leader_dies: false, ..two(troubles) };
     holds("Node deleted, late writes", one(Troubles { node_deleted: 1, losses: 1, stalls: 1, ..NONE }));
