@@ -143,7 +143,16 @@ fn working(line: &Line<'_>) -> Option<String> {
     let busy = busy(&line.survey)?;
     let wait = line.words.len();
     let wait = if wait == 0 { String::new() } else { format!("; {wait} wait") };
-    Some(format!("{}in turn: {busy}{wait}", progress(line)))
+    Some(format!("{}in turn: {busy}{}{wait}", progress(line), interruption(line)))
+}
+
+/// Nobody can be asked why the API is away while it is: it is said before. With two servers it depends on their datastore;
+/// the coordinator's log tells.
+fn interruption(line: &Line<'_>) -> &'static str {
+    let mut servers = line.fleet.nodes.iter().filter(|(_, seen)| seen.role == Role::Server).map(|(name, _)| name);
+    let (Some(only), None) = (servers.next(), servers.next()) else { return "" };
+    let is_out = line.survey.busy.values().any(|busy| busy.is_engaged() && busy.node == only.as_str());
+    if is_out { ", the only server: the API stops while k3s restarts there" } else { "" }
 }
 
 /// Nobody has a turn, and somebody asks for one.

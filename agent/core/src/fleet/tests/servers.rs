@@ -117,3 +117,17 @@ fn workers_wait_for_servers_that_may_and_for_no_others() {
     world.prove("s1");
     assert_eq!(world.decide(), ["w2"]);
 }
+
+#[test]
+fn that_the_api_stops_with_the_only_server_is_said_before_it_does() {
+    let mut world = World::asking(&["s1", "w1"]);
+    assert_eq!(world.decide(), ["w1"]);
+    assert!(!world.sentence().contains("API stops"), "{}", world.sentence());
+    world.prove("w1");
+    assert_eq!(world.decide(), ["s1"]);
+    let said = "in turn: s1 (granted its turn), the only server: the API stops while k3s restarts there";
+    assert!(world.sentence().contains(said), "{}", world.sentence());
+    let mut world = World::asking(&["s1", "s2"]);
+    assert_eq!(world.decide(), ["s1"]);
+    assert!(!world.sentence().contains("API stops"), "with two it depends on their datastore: {}", world.sentence());
+}
