@@ -6,7 +6,7 @@
 #   finished REVISION SECONDS       until every node has proven another revision than that
 #   one_at_a_time SINCE_MS          the timeline never had two units down
 # Variables are of lib.sh.
-# shellcheck disable=SC2015,SC2086,SC2154
+# shellcheck disable=SC2015,SC2034,SC2086,SC2154
 
 read -ra everybody <<<"$nodes"
 
@@ -85,7 +85,7 @@ YAML
 applied() { kubectl apply -f - <<<"$1"; }
 
 one_at_a_time() { # SINCE (milliseconds) [NODE...]
-  expect "most units down at one time" 1 "$(down_at_once "$@")"
+  expect "most units down at one time" 1 "$(down_at_once "$@")" || { broken=turns && return 1; }
 }
 # How often each node's unit was started since a moment: NODE=COUNT ...
 starts_since() { # SINCE (milliseconds)
