@@ -4,7 +4,7 @@
 #
 #   scripts/testbed.sh up && LONG=1 tests/e2e/rollout.sh
 #
-# Needs the image (scripts/image.sh).
+# Needs the image (scripts/image.sh), and the static binary that is in it.
 # Steps are chained with && up to a last || on purpose; scripts are quoted for the node's shell.
 # shellcheck disable=SC2015,SC2016
 set -euo pipefail
@@ -251,11 +251,15 @@ an_invalid_configmap_in_the_middle_harms_nobody() {
 }
 
 the_image_is_updated_in_the_middle() {
-  local before since
+  local before since next
+  next=$(mktemp) && python3 "$here/scripts/oci-archive.py" --binary "$binary" --name localhost/k3s-registry-agent:next \
+    --arch "$(dpkg --print-architecture)" --epoch 0 --revision next --output "$next" && "$bed" load "$next" && rm "$next" || return 1
   before=$(common_revision) since=$(now_ms)
   desired updated.testbed && within 90 busy || return 1
-  kubectl -n "$namespace" rollout restart daemonset agent >/dev/null
-  finished "$before" 500 && one_at_a_time "$since" && restarted_once_each "$since" && within 300 every_agent_is_ready
+  kubectl -n "$namespace" set image daemonset/agent agent=localhost/k3s-registry-agent:next >/dev/null
+  finished "$before" 500 && one_at_a_time "$since" && restarted_once_each "$since" && within 300 every_agent_is_ready &&
+    expect "images that run" localhost/k3s-registry-agent:next "$(kubectl -n "$namespace" get pods \
+      -l app.kubernetes.io/component=agent -o 'jsonpath={range .items[*]}{.spec.containers[0].image}{"\n"}{end}' | sort -u)"
 }
 
 an_operator_sees_and_steers_it() {
@@ -280,6 +284,7 @@ no_password_left_the_nodes_files() {
 }
 
 need_image
+need_binary
 at_end leave
 for node in "${everybody[@]}"; do forget "$node"; done
 install_ours || { echo "the product could not be installed" >&2 && exit 1; }
