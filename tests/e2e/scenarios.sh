@@ -167,6 +167,15 @@ ours() { on "$worker" sh -c "$program $* 2>&1; echo \"exit \$?\""; }
 lints() { ours lint --inputs /opt/agent/inputs | keep "$1.lint"; }
 probes() { ours probe --inputs /opt/agent/inputs --service auto --root / | keep "$1.probe"; }
 applies() { ours apply --inputs /opt/agent/inputs --root / | keep "$1.apply"; }
+# Every stage stops, so that each fault can be seen to stop in time.
+enforce='preflight: {name: enforce, route: enforce, tls: enforce, api: enforce, realm: enforce, credential: enforce}'
+# What apply makes of the inputs that were just probed: it says why, writes no file and restarts nothing.
+stops() { # NAME PART
+  local said before
+  before=$(show "$worker" InvocationID) && said=$(applies "$1") && has "$said" "$2" || return 1
+  [[ $said != *"exit 0"* && $said != *"restart    done"* ]] || { note "$said" && return 1; }
+  expect "the unit's invocation" "$before" "$(show "$worker" InvocationID)" && ! on "$worker" test -e $registries
+}
 # What a probe says of one registry: its line and what stands under it, up to the next.
 about() { # URL
   awk -v url="$1" '/^[a-z]+:\/\// { on = index($1, url) == 1 } on'
@@ -433,14 +442,15 @@ node_port=http://127.0.0.1:32166 public=https://gitea.coulomb.social
 C_prepared() {
   forget "$worker" && service gitea 3000 '{type: NodePort, ports: [{port: 3000, nodePort: 32166}]}' &&
     new_token $user && within 30 reached $node_port/v2/ &&
-    example other/gitea-behind-traefik "$token" | give
+    example other/gitea-behind-traefik "$token" "$enforce" | give
 }
 
 C_a_registry_that_is_not_enabled() {
   local said
   C_prepared && gitea https://gitea.coulomb.social/ never false && said=$(probes c-not-enabled) &&
     judged "$said" $node_port FAULT api-not-found 404 "and no registry does" "no Docker-Distribution-Api-Version" "[packages] ENABLED" &&
-    judged "$said" $public away api-not-found 404 "no Docker-Distribution-Api-Version" && has "$said" "exit 4"
+    judged "$said" $public away api-not-found 404 "no Docker-Distribution-Api-Version" && has "$said" "exit 4" &&
+    stops c-not-enabled "and no registry does"
 }
 
 C_a_route_that_is_missing() {
@@ -448,7 +458,8 @@ C_a_route_that_is_missing() {
   gitea https://gitea.coulomb.social/ && no_route gitea.coulomb.social && said=$(probes c-no-route) &&
     judged "$said" $public away api-not-found 404 "no Docker-Distribution-Api-Version, Server: nginx" &&
     judged "$said" $node_port FAULT realm-status 404 \
-      "the token realm https://gitea.coulomb.social/v2/token of 127.0.0.1:32166 answers 404"
+      "the token realm https://gitea.coulomb.social/v2/token of 127.0.0.1:32166 answers 404" &&
+    stops c-no-route "the token realm https://gitea.coulomb.social/v2/token of 127.0.0.1:32166 answers 404"
   local result=$?
   proxy_as_it_was && return $result
 }
@@ -457,7 +468,8 @@ C_a_certificate_that_is_a_proxy_s_default_one() {
   local said
   default_certificate gitea.coulomb.social && said=$(probes c-tls) &&
     judged "$said" $public away tls-untrusted - "is for traefik.default" "probably a proxy's default certificate" &&
-    judged "$said" $node_port FAULT realm-tls - "the certificate of the token realm gitea.coulomb.social"
+    judged "$said" $node_port FAULT realm-tls - "the certificate of the token realm gitea.coulomb.social" &&
+    stops c-tls "the certificate of the token realm gitea.coulomb.social"
   local result=$?
   proxy_as_it_was && return $result
 }
@@ -467,21 +479,24 @@ C_a_realm_of_the_wrong_scheme() {
   gitea http://gitea.coulomb.social/ && said=$(probes c-scheme) &&
     judged "$said" $public away realm-scheme 401 "sends for tokens to http://gitea.coulomb.social/v2/token" "ROOT_URL" \
       "WWW-Authenticate: Bearer realm=http://gitea.coulomb.social/v2/token" &&
-    judged "$said" $node_port FAULT realm-route - "connection refused by the token realm gitea.coulomb.social, port 80"
+    judged "$said" $node_port FAULT realm-route - "connection refused by the token realm gitea.coulomb.social, port 80" &&
+    stops c-scheme "connection refused by the token realm gitea.coulomb.social, port 80"
 }
 
 C_a_realm_that_is_not_reached() {
   local said
   gitea http://gitea.coulomb.svc.cluster.local:3000/ && said=$(probes c-realm-name) &&
     judged "$said" $node_port FAULT realm-name - \
-      "does not know the name gitea.coulomb.svc.cluster.local, the host of the token realm"
+      "does not know the name gitea.coulomb.svc.cluster.local, the host of the token realm" &&
+    stops c-realm-name "does not know the name gitea.coulomb.svc.cluster.local"
 }
 
 C_a_credential_that_is_refused() {
   local said
   gitea https://gitea.coulomb.social/ && example other/gitea-behind-traefik "${token%?}x" | give &&
     said=$(probes c-credential) &&
-    judged "$said" $node_port FAULT credential-refused 401 "the credential of 127.0.0.1:32166 is refused" && has "$said" "exit 4"
+    judged "$said" $node_port FAULT credential-refused 401 "the credential of 127.0.0.1:32166 is refused" && has "$said" "exit 4" &&
+    stops c-credential "the credential of 127.0.0.1:32166 is refused"
 }
 
 C_without_a_credential_a_challenge_is_healthy() {
@@ -509,11 +524,12 @@ D_the_service_s_name_is_unknown_to_the_node() {
   local said
   forget "$worker" && service registry 5000 '{clusterIP: 10.43.0.50, ports: [{port: 5000}]}' &&
     within 30 reached http://10.43.0.50:5000/v2/ &&
-    configmap <<<"configs: {\"$D_name\": {tls: {insecure_skip_verify: true}}}" | give &&
+    configmap "$enforce" <<<"configs: {\"$D_name\": {tls: {insecure_skip_verify: true}}}" | give &&
     said=$(lints d-name) && has "$said" "[cluster-name-without-mirror]" && has "$said" "ClusterIP" &&
     said=$(probes d-name) && judged "$said" https://$D_name FAULT name-unknown - \
       "the node's resolver does not know the name registry.gitea.svc.cluster.local" \
-      "a mirror whose endpoint is its ClusterIP or NodePort"
+      "a mirror whose endpoint is its ClusterIP or NodePort" &&
+    stops d-name "does not know the name registry.gitea.svc.cluster.local"
 }
 
 D_skip_verify_does_not_help_against_http() {
@@ -522,12 +538,13 @@ D_skip_verify_does_not_help_against_http() {
 mirrors: {"$D_name": {endpoint: ["http://10.43.0.50:5000"]}}
 configs: {"10.43.0.50:5000": {tls: {insecure_skip_verify: true}}}
 YAML
-  configmap <<YAML | give && said=$(probes d-https) || return 1
+  configmap "$enforce" <<YAML | give && said=$(probes d-https) || return 1
 mirrors: {"$D_name": {endpoint: ["https://10.43.0.50:5000"]}}
 configs: {"10.43.0.50:5000": {tls: {insecure_skip_verify: true}}}
 YAML
   judged "$said" https://10.43.0.50:5000 FAULT tls-http - "server gave HTTP response to HTTPS client" \
-    "http://10.43.0.50:5000" "\`insecure_skip_verify\` does not help"
+    "http://10.43.0.50:5000" "\`insecure_skip_verify\` does not help" &&
+    stops d-https "server gave HTTP response to HTTPS client"
 }
 
 D_a_mirror_with_the_cluster_ip_keeps_the_images_names() {
@@ -546,15 +563,17 @@ E_prepared() {
 
 E_localhost_is_the_node_itself() {
   local said
-  E_prepared && { configmap <<<"" && pull_secret gitea "$token" localhost:3000; } | give && said=$(lints e-localhost) &&
+  E_prepared && { configmap "$enforce" <<<"" && pull_secret gitea "$token" localhost:3000; } | give && said=$(lints e-localhost) &&
     has "$said" "[localhost-is-the-node]" && said=$(probes e-localhost) &&
-    judged "$said" http://localhost:3000 FAULT refused - "connection refused by localhost, port 3000" "wants its NodePort there"
+    judged "$said" http://localhost:3000 FAULT refused - "connection refused by localhost, port 3000" "wants its NodePort there" &&
+    stops e-localhost "connection refused by localhost, port 3000"
 }
 
 E_http_answers_where_https_is_written() {
   local said
-  configmap <<<'mirrors: {"localhost:3000": {endpoint: ["https://127.0.0.1:30080"]}}' | give && said=$(probes e-https) &&
-    judged "$said" https://127.0.0.1:30080 FAULT tls-http - "server gave HTTP response to HTTPS client" "http://127.0.0.1:30080"
+  configmap "$enforce" <<<'mirrors: {"localhost:3000": {endpoint: ["https://127.0.0.1:30080"]}}' | give && said=$(probes e-https) &&
+    judged "$said" https://127.0.0.1:30080 FAULT tls-http - "server gave HTTP response to HTTPS client" "http://127.0.0.1:30080" &&
+    stops e-https "server gave HTTP response to HTTPS client"
 }
 
 E_a_realm_on_localhost_is_the_node_too() {
