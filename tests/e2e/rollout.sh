@@ -264,7 +264,7 @@ the_image_is_updated_in_the_middle() {
 }
 
 an_operator_sees_and_steers_it() {
-  local before said halted
+  local before said halted node
   before=$(common_revision) halted=$(lease_annotation halted)
   put_program dellmini1 && said=$(operate status) && has "$said" "5 nodes: 5 Current" && has "$said" "exit 0" || return 1
   said=$(operate pause dellmini2) && has "$said" "exit 0" && expect pause true "$(annotation dellmini2 pause)" &&
@@ -274,7 +274,9 @@ an_operator_sees_and_steers_it() {
   desired retried.testbed && within 120 some_phase RolledBack && within 30 halted_beside "$halted" || { note "$(reasons)" && return 1; }
   said=$(operate status) && has "$said" "exit 3" && has "$said" halted || return 1
   for node in "${everybody[@]}"; do refuse_no_more "$node"; done
-  said=$(operate plan) && has "$said" "exit 0" && said=$(operate retry) && has "$said" "exit 0" && finished "$before" 300
+  said=$(operate plan) && has "$said" "exit 0" && node=$(some_phase RolledBack) || return 1
+  # Everywhere else, and where it failed: that node remembers what failed there.
+  said=$(operate retry) && has "$said" "exit 0" && said=$(operate retry "$node") && has "$said" "exit 0" && finished "$before" 300
 }
 operate() { on dellmini1 sh -c "KUBECONFIG=/etc/rancher/k3s/k3s.yaml $program $* 2>&1; echo \"exit \$?\""; }
 
