@@ -157,13 +157,13 @@ Examples:
   k3s-registry-agent resume
   k3s-registry-agent resume lenovomini")]
     Resume(OperateArgs),
-    /// Let what failed be tried once more: on one node, or everywhere, where a halted revision is let through again.
+    /// Let what failed be tried once more: on the node where it failed, or let a halted revision through to all others.
     #[command(after_help = "\
 Examples:
   k3s-registry-agent retry lenovomini         its annotation k3s-registry-agent/retry
   k3s-registry-agent retry                    the same annotation of the coordinator's Lease
 
-Each call counts once. Other inputs are tried without it.")]
+A node remembers what failed there: for that node name it, also after a retry of the cluster. Each call counts once. Other inputs are tried without it.")]
     Retry(OperateArgs),
 }
 
