@@ -21,7 +21,7 @@ pub struct Endpoint {
 pub(super) const NO_MIRROR: &str = ":";
 
 /// containerd's `DefaultHost`.
-pub(super) fn default_host(host: &str) -> &str {
+pub(crate) fn default_host(host: &str) -> &str {
     if host == "docker.io" { DOCKER_HUB } else { host }
 }
 

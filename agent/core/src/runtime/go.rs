@@ -34,7 +34,7 @@ fn is_printable(c: char) -> bool {
 }
 
 /// The path below a directory, as `filepath.Join` leaves it: `a//b/.` is `a/b`, the directory itself is empty.
-pub(super) fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -6,7 +6,7 @@ pub mod compare;
 pub mod config_toml;
 pub mod endpoint;
 pub mod expect;
-mod go;
+pub(crate) mod go;
 pub mod hosts_toml;
 pub mod rewrite;
 pub mod settings;

@@ -12,8 +12,10 @@ use super::view::shown;
 use crate::registries::document::KeyPath;
 use crate::registries::model::Mirror;
 use crate::runtime::rewrite::Judgement;
+use crate::runtime::rewrite::Piece;
 use crate::runtime::rewrite::TomlReading;
 use crate::runtime::rewrite::judge;
+use crate::runtime::rewrite::pieces;
 use crate::runtime::rewrite::what_toml_makes_of;
 
 pub(super) fn check(view: &View<'_>, out: &mut Findings<'_>) {
@@ -169,16 +171,17 @@ fn unanchored(pattern: &str, path: KeyPath, out: &mut Findings<'_>) {
 fn check_groups(replacement: &str, pattern: &Hir, path: &KeyPath, out: &mut Findings<'_>) {
     let mut names: Vec<Option<String>> = vec![None];
     collect_groups(pattern, &mut names);
-    for reference in references(replacement) {
-        let is_known = match reference.name.parse::<usize>() {
+    for piece in pieces(replacement) {
+        let Piece::Group { text, name: wanted } = piece else { continue };
+        let is_known = match wanted.parse::<usize>() {
             Ok(number) => number < names.len(),
-            Err(_) => names.iter().flatten().any(|name| name == reference.name),
+            Err(_) => names.iter().flatten().any(|name| name == wanted),
         };
         if is_known {
             continue;
         }
-        let digits = reference.name.find(|c: char| !c.is_ascii_digit()).unwrap_or(reference.name.len());
-        let (number, rest) = reference.name.split_at(digits);
+        let digits = wanted.find(|c: char| !c.is_ascii_digit()).unwrap_or(wanted.len());
+        let (number, rest) = wanted.split_at(digits);
         let remedy = if !number.is_empty() && !rest.is_empty() {
             format!("write `${{{number}}}{rest}`")
         } else if !rest.is_empty() {
@@ -188,7 +191,7 @@ fn check_groups(replacement: &str, pattern: &Hir, path: &KeyPath, out: &mut Find
         };
         let message = format!(
             "{} in the replacement names a group that the pattern has not, so it becomes empty text; {remedy}",
-            shown(reference.text)
+            shown(text)
         );
         out.add(rules::REWRITE_GROUP, path.clone(), message);
     }
@@ -206,37 +209,6 @@ fn collect_groups(pattern: &Hir, names: &mut Vec<Option<String>>) {
         }
         HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => {}
     }
-}
-
-struct Reference<'t> {
-    text: &'t str,
-    name: &'t str,
-}
-
-/// `$name`, `${name}`, as Go's `Expand` reads them.
-fn references(replacement: &str) -> Vec<Reference<'_>> {
-    let mut found = Vec::new();
-    let mut rest = replacement;
-    while let Some(at) = rest.find('$') {
-        let from = &rest[at..];
-        let after = &from[1..];
-        if let Some(next) = after.strip_prefix('$') {
-            rest = next;
-            continue;
-        }
-        let is_braced = after.starts_with('{');
-        let body = if is_braced { &after[1..] } else { after };
-        let end = body.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(body.len());
-        let is_closed = !is_braced || body[end..].starts_with('}');
-        if end > 0 && is_closed {
-            let length = 1 + if is_braced { end + 2 } else { end };
-            found.push(Reference { text: &from[..length], name: &body[..end] });
-            rest = &from[length..];
-        } else {
-            rest = after;
-        }
-    }
-    found
 }
 
 fn overlaps(others: &[(&str, Hir)], hir: &Hir, path: &KeyPath, budget: &mut overlap::Budget, out: &mut Findings<'_>) {

@@ -1,5 +1,6 @@
 //! One `hosts.toml` of `certs.d`: what k3s writes into it, byte for byte.
 
+mod default;
 mod seen;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,11 @@ pub fn header(program: Program) -> String {
 }
 
 impl HostsToml {
+    /// Whether the last place that containerd makes of it is the registry's own default endpoint.
+    pub fn has_default(&self) -> bool {
+        self.endpoints.is_empty() || self.server.as_ref().is_some_and(|server| server.url.is_some())
+    }
+
     /// The file as `program` writes it. URLs, patterns and replacements stand raw between quotes: that is k3s's own
     /// template, and the lint's business.
     pub fn to_bytes(&self, program: Program) -> Vec<u8> {

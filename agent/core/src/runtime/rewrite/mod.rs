@@ -3,12 +3,18 @@
 //! k3s writes the pattern raw between quotes into `hosts.toml`; containerd reads it with go-toml and compiles it with
 //! Go's `regexp`. Rust's syntax is close to Go's, not equal, so an answer is definite only where both agree.
 
+mod replace;
 mod walk;
 
 use regex_syntax::ast::Error;
 use regex_syntax::ast::ErrorKind;
 use regex_syntax::ast::parse::Parser;
 
+pub use self::replace::Change;
+pub(crate) use self::replace::Piece;
+pub use self::replace::Rewriting;
+pub(crate) use self::replace::pieces;
+pub use self::replace::rewrite;
 use self::walk::COUNT;
 use self::walk::MOST_REPEATS;
 use self::walk::SYNTAX;
