@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod desired;
 pub mod digest;
 pub mod docker_config;
+pub mod explain;
 pub mod fleet;
 pub mod forecast;
 pub mod grant;

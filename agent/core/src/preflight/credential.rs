@@ -20,17 +20,20 @@ pub struct Credential {
 
 /// `auth` that containerd cannot decode: every pull with it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Undecodable;
+pub(crate) struct Undecodable;
 
-/// The entry under which containerd looks: exactly host and port, and all of Docker Hub's names for that one.
-pub(super) fn entry<'a>(auths: &'a BTreeMap<String, Auth>, authority: &str) -> Option<&'a Auth> {
+/// The entry under which containerd looks, and its name: exactly host and port, and all of Docker Hub's names for that one.
+pub(crate) fn entry<'a>(auths: &'a BTreeMap<String, Auth>, authority: &str) -> Option<(&'a str, &'a Auth)> {
     let hub: &[&str] = if authority == DOCKER_HUB { &["docker.io", "index.docker.io"] } else { &[] };
-    std::iter::once(authority).chain(hub.iter().copied()).find_map(|host| auths.get(host))
+    std::iter::once(authority)
+        .chain(hub.iter().copied())
+        .find_map(|host| auths.get_key_value(host))
+        .map(|(host, auth)| (host.as_str(), auth))
 }
 
 impl Credential {
     /// containerd's `ParseAuth`. `None` is anonymous.
-    pub(super) fn of(auth: &Auth) -> Result<Option<Self>, Undecodable> {
+    pub(crate) fn of(auth: &Auth) -> Result<Option<Self>, Undecodable> {
         let Auth { username, password, auth, identity_token } = auth;
         if !username.is_empty() {
             // Without a password nothing is sent: the user name alone is dropped.
@@ -48,6 +51,11 @@ impl Credential {
         let (user, secret) = text.split_once(':').ok_or(Undecodable)?;
         let given = Self { user: Secret::from(user), secret: Secret::from(secret.trim_end_matches('\0')) };
         Ok((!given.secret.is_empty()).then_some(given))
+    }
+
+    /// The user: empty for an identity token. Some registries take a token in its place.
+    pub(crate) const fn user(&self) -> &Secret<String> {
+        &self.user
     }
 
     /// An identity token has no user, and so nothing for `Basic`.
@@ -122,7 +130,7 @@ mod tests {
     fn a_host_is_looked_up_as_it_is_written_and_docker_hub_by_all_its_names() {
         let auths: BTreeMap<_, _> =
             ["r", "r:5000", "docker.io", "*"].map(|host| (host.to_owned(), auth(host, "p", "", ""))).into();
-        let found = |authority: &str| entry(&auths, authority).map(|auth| auth.username.expose().clone());
+        let found = |authority: &str| entry(&auths, authority).map(|(_, auth)| auth.username.expose().clone());
         assert_eq!(found("r").as_deref(), Some("r"));
         assert_eq!(found("r:5000").as_deref(), Some("r:5000"));
         assert_eq!(found(DOCKER_HUB).as_deref(), Some("docker.io"));

@@ -20,12 +20,14 @@ mod words;
 
 pub use answer::{Answer, NameFault, Names, Reply, ReplyFault, RouteFault, TlsFault};
 pub use credential::Credential;
+pub(crate) use credential::{Undecodable, entry};
 pub use judge::{Judgement, judge};
 pub use news::{Faults, News};
 pub use periodic::{Wait, next_probe};
 pub use proxy::Proxy;
 pub use report::{End, HostReport, Report, Stop};
 pub use target::{Client, Place, Target, Trust, node_targets, targets};
+pub(crate) use url::percent_encoded;
 pub use url::{Scheme, Url};
 pub use verdict::{Kind, Outcome, Stage, Verdict};
 pub use walk::{Request, Scope, Step, Walk};

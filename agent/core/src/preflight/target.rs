@@ -95,7 +95,7 @@ pub fn targets(
         let is_mirror = registries.mirrors.contains_key(images);
         let Some(HostsSeen(places)) = read(dir, hosts, settings) else { continue };
         let last = places.len().saturating_sub(1);
-        let has_own = hosts.endpoints.is_empty() || hosts.server.as_ref().is_some_and(|server| server.url.is_some());
+        let has_own = hosts.has_default();
         for (position, seen) in places.iter().enumerate() {
             let place = match (has_own && position == last, last > 0, is_mirror) {
                 (true, true, _) => Place::Fallback,

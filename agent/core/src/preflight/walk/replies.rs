@@ -80,7 +80,7 @@ impl Walk {
 
     fn is_open(&self, status: u16) -> Verdict {
         let host = self.request.url.authority();
-        let is_configured = match entry(&self.target.auths, host).map(Credential::of) {
+        let is_configured = match entry(&self.target.auths, host).map(|(_, auth)| Credential::of(auth)) {
             Some(Ok(Some(_)) | Err(Undecodable)) => self.scope.credential,
             Some(Ok(None)) | None => false,
         };
@@ -139,7 +139,7 @@ impl Walk {
             );
             return Some(Verdict::new(Kind::ApiRedirect, what, "redirect to https").seen(status, None));
         }
-        self.credential = match entry(&self.target.auths, &registry).map(Credential::of) {
+        self.credential = match entry(&self.target.auths, &registry).map(|(_, auth)| Credential::of(auth)) {
             _ if !self.scope.credential => None,
             Some(Ok(given)) => given,
             None => None,
