@@ -281,6 +281,9 @@ fn everything(what: &str, bed: &Bed) {
             run(&["lint", "--inputs", "inputs", "--output", output]);
             run(&["diff", "--inputs", "inputs", "--root", "node", "--output", output]);
             run(&["lint", &format!("node/{FILE}"), "--output", output]);
+            for given in [["--inputs", "inputs"], ["--file", &format!("node/{FILE}")]] {
+                run(&[&["explain", "m.example/x", "nginx", "u.example/x", "--output", output], &given[..]].concat());
+            }
         }
         run(&["render", "--inputs", "inputs"]);
         run(&["render", "--inputs", "inputs", "--output", "node/rendered.yaml", "--runtime", "node/runtime"]);

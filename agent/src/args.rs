@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::cluster::{ClusterArgs, OperateArgs, PlanArgs, StatusArgs};
+pub use self::cluster::{ClusterArgs, ExplainArgs, OperateArgs, PlanArgs, StatusArgs};
 pub use self::daemons::{AgentArgs, CoordinatorArgs, Listen};
 
 /// Keeps registries.yaml right on every node of a k3s cluster, from one ConfigMap and Secrets.
@@ -143,6 +143,19 @@ Examples:
 
 A cluster's Secrets are read for the name of what they make, and nothing of them is shown.")]
     Plan(PlanArgs),
+    /// Say what containerd does with an image: which entry applies, whom it asks in which order, how, and as whom.
+    #[command(after_help = "\
+Examples:
+  k3s-registry-agent explain ghcr.io/jaybrto/app:v1                          with the cluster's ConfigMap and Secrets
+  k3s-registry-agent explain nginx rancher/pause:3.6 --inputs DIR            what the manifests would make of it
+  k3s-registry-agent explain nginx --file /etc/rancher/k3s/registries.yaml   a plain file
+  k3s-registry-agent explain nginx --disable-default-registry-endpoint       flags of k3s are not looked for, but given
+
+Nobody is asked and nothing is written; \"probe\" asks. A pod's imagePullSecrets are not known here: where one matches the
+image, containerd uses it alone, for every endpoint.
+
+Exit codes: 0 explained; 2 an image's name or the input is refused; 1 a fault (no cluster, no rights, no such file).")]
+    Explain(ExplainArgs),
     /// Start nothing new: on one node, or in the whole cluster. What has begun is proven or undone.
     #[command(after_help = "\
 Examples:

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use k3s_registry_agent::args::{Cli, Command, LogFormat, Output};
 use k3s_registry_agent::commands::{
-    Answer, Code, agent, apply, coordinator, diff, import, lint, operate, plan, probe, render, status,
+    Answer, Code, agent, apply, coordinator, diff, explain, import, lint, operate, plan, probe, render, status,
 };
 use k3s_registry_agent::logging::{self, Format, Lossy};
 use k3s_registry_agent::pass::Chain;
@@ -63,6 +63,7 @@ async fn run(command: &Command, lossy: &Lossy) -> ExitCode {
         Command::Restore(args) => (apply::restore(args).await.map_err(|error| fault(&error)), args.output),
         Command::Status(args) => (status::status(args).await.map_err(|error| fault(&error)), args.output),
         Command::Plan(args) => (plan::plan(args).await.map_err(|error| fault(&error)), args.output),
+        Command::Explain(args) => (explain::explain(args).await.map_err(|error| fault(&error)), args.output),
         Command::Pause(args) => (operate::pause(args, true).await.map_err(|error| fault(&error)), args.output),
         Command::Resume(args) => (operate::pause(args, false).await.map_err(|error| fault(&error)), args.output),
         Command::Retry(args) => (operate::retry(args).await.map_err(|error| fault(&error)), args.output),

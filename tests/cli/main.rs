@@ -6,6 +6,7 @@
 mod bad_inputs;
 #[path = "../common/mod.rs"]
 mod common;
+mod explain;
 mod found;
 
 use std::fs;

@@ -6,7 +6,7 @@ use zeroize::Zeroize;
 
 /// Holds a value that is never printed: `Debug` shows `…`, there is no `Display` and no `Serialize`, and the memory is
 /// overwritten when it is dropped. [`Secret::expose`] is called by the renderer, the parser of our own tables, the file
-/// writer and the preflight's requests, and nowhere else.
+/// writer and the preflight's requests, of a user name by `explain --show-users`, and nowhere else.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Secret<T: Zeroize>(T);
 

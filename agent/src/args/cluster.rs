@@ -1,4 +1,4 @@
-//! What a person asks of a cluster: `status`, `plan`, `pause`, `resume` and `retry`.
+//! What a person asks of a cluster: `status`, `plan`, `explain`, `pause`, `resume` and `retry`.
 
 use std::path::PathBuf;
 
@@ -49,6 +49,35 @@ pub struct PlanArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened: its own fields are documented")]
     pub node: NodeArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
+    pub cluster: ClusterArgs,
+    /// How the result is written.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The image, as a pod names it; several are explained one after the other.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// A directory of manifests, instead of a cluster.
+    #[arg(long, env = "K3S_REGISTRY_AGENT_INPUTS", conflicts_with = "file")]
+    pub inputs: Option<PathBuf>,
+    /// A plain registries.yaml, read as k3s reads it, instead of a cluster; "-" is standard input.
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// As k3s has it on the nodes.
+    #[arg(long)]
+    pub disable_default_registry_endpoint: bool,
+    /// The address of the embedded registry on the nodes, where k3s has it ("127.0.0.1:6443").
+    #[arg(long, value_name = "ADDR")]
+    pub embedded_registry: Option<String>,
+    /// Show the user names of credentials. Some registries take a token there, so without it they are hidden.
+    #[arg(long)]
+    pub show_users: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened: its own fields are documented")]
     pub cluster: ClusterArgs,

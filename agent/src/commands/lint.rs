@@ -86,7 +86,8 @@ fn summary(errors: usize, warnings: usize) -> String {
     format!("{errors} errors, {warnings} warnings")
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Reads a plain file, or standard input.
+pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes)?;

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod apply;
 pub mod coordinator;
 pub mod diff;
+pub mod explain;
 pub mod import;
 pub mod lint;
 pub mod operate;

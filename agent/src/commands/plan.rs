@@ -128,9 +128,7 @@ async fn wanted(cluster: &Cluster) -> Wanted {
     if !refusals.is_empty() {
         return no_policy(Goal::Refused(refusals.iter().map(ToString::to_string).collect()));
     }
-    let named = policy.secrets.iter();
-    let extras: BTreeSet<ExtraSecret> =
-        named.map(|secret| ExtraSecret { namespace: secret.namespace.clone(), name: secret.name.clone() }).collect();
+    let extras = extras(&policy);
     if !extras.is_empty() {
         inputs = match read_inputs(cluster, &extras).await {
             Ok(inputs) => inputs,
@@ -145,6 +143,12 @@ async fn wanted(cluster: &Cluster) -> Wanted {
         Mode::Manage => made(&inputs, cluster.namespace(), &policy),
     };
     Wanted { goal, policy, is_policy_known: true, findings }
+}
+
+/// The Secrets elsewhere that a policy names.
+pub(super) fn extras(policy: &Policy) -> BTreeSet<ExtraSecret> {
+    let named = policy.secrets.iter();
+    named.map(|secret| ExtraSecret { namespace: secret.namespace.clone(), name: secret.name.clone() }).collect()
 }
 
 /// What a node would make of them of which nothing is known.

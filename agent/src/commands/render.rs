@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use agent_core::desired::expiry;
 use agent_core::digest::Key;
-use agent_core::inputs::NAMESPACE;
+use agent_core::inputs::{Inputs, NAMESPACE};
 use agent_core::node::journal::Record;
 use agent_core::node::observed::{Installation, Program, Role};
 use agent_core::node::plan::{Desired, Wanted};
-use agent_core::node::prepare::{Ground, policy, prepare};
+use agent_core::node::prepare::{Ground, Prepared, policy, prepare};
 use agent_core::registries::lint::FileFacts;
 use agent_core::registries::render::render_redacted;
 use agent_core::runtime::auth_tables::ConfigVersion;
@@ -46,29 +46,15 @@ pub fn render(args: &RenderArgs) -> Result<Answer, RenderError> {
     let RenderArgs { inputs, output, runtime, disable_default_registry_endpoint, embedded_registry } = args;
     let inputs = session::read_inputs(inputs)?;
     let installation = installation(*disable_default_registry_endpoint, embedded_registry.clone());
-    let (policy, mut refused) = policy(&inputs, NAMESPACE, None);
-    // Names nothing here: the revision of a directory is the node's own.
-    let key = Key::new([0; 32]);
-    let record = Record::default();
-    let files = FileFacts::new();
-    let ground =
-        Ground { namespace: NAMESPACE, key: &key, record: &record, installation: &installation, files: &files };
-    let mut prepared = prepare(&inputs, &policy, &ground);
+    let (mut prepared, refused) = made(&inputs, NAMESPACE, &installation);
     if let Desired::Ready(wanted) = &prepared.desired {
         let brought = |path: &str| wanted.tree.tls_file(&installation.registries_path, path).cloned();
         let now = clock().map_err(|error| SessionError::Host(HostError::Clock(error)))?.wall;
         prepared.findings.extend(expiry::notes(&expiry::expiries(&wanted.registries, &brought), now));
     }
-    let sentences: Vec<String> = refused.drain(..).map(|refusal| refusal.to_string()).collect();
-    let wanted = match prepared.desired {
-        _ if !sentences.is_empty() => return Ok(refusal(&sentences, &prepared.findings)),
-        Desired::Ready(wanted) if wanted.errors.is_empty() => wanted,
-        Desired::Ready(wanted) => return Ok(refusal(&wanted.errors, &prepared.findings)),
-        Desired::Refused(sentences) => return Ok(refusal(&sentences, &prepared.findings)),
-        Desired::None | Desired::Waiting(_) => {
-            let none = "no ConfigMap \"registries\" with a key \"registries.yaml\" in it".to_owned();
-            return Ok(refusal(&[none], &prepared.findings));
-        }
+    let wanted = match usable(prepared.desired, refused) {
+        Ok(wanted) => wanted,
+        Err(sentences) => return Ok(refusal(&sentences, &prepared.findings)),
     };
     let mut text = findings_text(&prepared.findings, &[]);
     let redacted = render_redacted(&wanted.registries);
@@ -88,6 +74,31 @@ pub fn render(args: &RenderArgs) -> Result<Answer, RenderError> {
     Ok(Answer { text, json, code: Code::Done })
 }
 
+/// What a plain k3s makes of inputs, and why the policy beside them is refused.
+pub(super) fn made(inputs: &Inputs, namespace: &str, installation: &Installation) -> (Prepared, Vec<String>) {
+    let (policy, refused) = policy(inputs, namespace, None);
+    // Names nothing here: the revision of a directory is the node's own.
+    let key = Key::new([0; 32]);
+    let record = Record::default();
+    let files = FileFacts::new();
+    let prepared =
+        prepare(inputs, &policy, &Ground { namespace, key: &key, record: &record, installation, files: &files });
+    (prepared, refused.iter().map(ToString::to_string).collect())
+}
+
+/// What can be used of it, or why nothing can.
+pub(super) fn usable(desired: Desired, refused: Vec<String>) -> Result<Box<Wanted>, Vec<String>> {
+    match desired {
+        _ if !refused.is_empty() => Err(refused),
+        Desired::Ready(wanted) if wanted.errors.is_empty() => Ok(wanted),
+        Desired::Ready(wanted) => Err(wanted.errors),
+        Desired::Refused(sentences) => Err(sentences),
+        Desired::None | Desired::Waiting(_) => {
+            Err(vec!["no ConfigMap \"registries\" with a key \"registries.yaml\" in it".to_owned()])
+        }
+    }
+}
+
 fn refusal(sentences: &[String], findings: &[agent_core::registries::finding::Finding]) -> Answer {
     let mut text = findings_text(findings, sentences);
     for sentence in sentences {
@@ -98,13 +109,7 @@ fn refusal(sentences: &[String], findings: &[agent_core::registries::finding::Fi
 
 /// certs.d as k3s lays it out, and the tables of config.toml that hold credentials.
 fn write_runtime(dir: &Path, wanted: &Wanted, installation: &Installation) -> Result<(), RenderError> {
-    let settings = Settings {
-        program: Program::K3s,
-        data_dir: installation.data_dir.clone(),
-        disable_default_endpoint: installation.disable_default_endpoint,
-        embedded: installation.embedded_registry.clone().map(|mirror_addr| EmbeddedRegistry { mirror_addr }),
-        snapshotter_stargz: false,
-    };
+    let settings = settings(installation);
     let expected = expect(&wanted.registries, &settings);
     for (name, hosts) in &expected.hosts {
         write(&dir.join("certs.d").join(name).join("hosts.toml"), &hosts.to_bytes(Program::K3s), 0o644)?;
@@ -117,8 +122,19 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), RenderError> {
     write_file(path, bytes, mode).map_err(|source| RenderError::Write { path: path.to_owned(), source })
 }
 
+/// Its flags, as the prediction of its files takes them.
+pub(super) fn settings(installation: &Installation) -> Settings {
+    Settings {
+        program: Program::K3s,
+        data_dir: installation.data_dir.clone(),
+        disable_default_endpoint: installation.disable_default_endpoint,
+        embedded: installation.embedded_registry.clone().map(|mirror_addr| EmbeddedRegistry { mirror_addr }),
+        snapshotter_stargz: false,
+    }
+}
+
 /// A plain k3s with these flags.
-fn installation(disable_default_endpoint: bool, embedded_registry: Option<String>) -> Installation {
+pub(super) fn installation(disable_default_endpoint: bool, embedded_registry: Option<String>) -> Installation {
     Installation {
         program: Program::K3s,
         role: Role::Agent,
