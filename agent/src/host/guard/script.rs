@@ -43,16 +43,23 @@ fi
 [ -f "$previous/registries.yaml" ] || [ -f "$previous/absent" ] || exit 1
 [ ! -d "$file" ] || exit 1
 mkdir -p "$etc" || exit 1
-rm -rf "$etc/.registries.guard-new" "$etc/.registries.guard"
-if [ -d "$previous/registry-tls" ]; then
-  cp -R "$previous/registry-tls" "$etc/.registries.guard-new" || exit 1
-  sync
-  if [ -e "$tls" ]; then
-    rm -rf "$etc/.registries.guard-old"
-    mv "$tls" "$etc/.registries.guard-old" || exit 1
-  fi
-  mv "$etc/.registries.guard-new" "$tls" || exit 1
+rm -rf "$etc/.registries.guard-new" "$etc/.registries.guard-old" "$etc/.registries.guard"
+if [ -L "$tls" ] || [ ! -d "$tls" ]; then
+  rm -f "$tls" || exit 1
 fi
+for kept in "$previous/registry-tls"/* "$previous/registry-tls"/.[!.]*; do
+  [ -d "$kept" ] || continue
+  host=$tls/${{kept##*/}}
+  mkdir -p "$tls" || exit 1
+  rm -rf "$tls/.registries.guard-new"
+  cp -R "$kept" "$tls/.registries.guard-new" || exit 1
+  sync
+  if [ -e "$host" ] || [ -L "$host" ]; then
+    rm -rf "$tls/.registries.guard-old"
+    mv "$host" "$tls/.registries.guard-old" || exit 1
+  fi
+  mv "$tls/.registries.guard-new" "$host" || exit 1
+done
 if [ -f "$previous/registries.yaml" ]; then
   cp "$previous/registries.yaml" "$etc/.registries.guard" || exit 1
   sync
@@ -60,8 +67,13 @@ if [ -f "$previous/registries.yaml" ]; then
 else
   rm -f "$file" || exit 1
 fi
-[ -d "$previous/registry-tls" ] || rm -rf "$tls"
-rm -rf "$etc/.registries.guard-old"
+rm -rf "$tls/.registries.guard-new" "$tls/.registries.guard-old"
+# A plain file beside the directories of hosts is an administrator's, and stays.
+for host in "$tls"/* "$tls"/.[!.]*; do
+  [ -d "$host" ] || [ -L "$host" ] || continue
+  [ -d "$previous/registry-tls/${{host##*/}}" ] || rm -rf "$host"
+done
+rmdir "$tls" 2>/dev/null
 sync
 cat "$guard/claimed-by-guard" >"$guard/fired.new" || exit 1
 mv "$guard/fired.new" "$guard/fired" || exit 1

@@ -76,6 +76,7 @@ impl Bed {
         {
             self.put(&format!("etc/rancher/k3s/{name}"), text);
         }
+        self.put("etc/rancher/k3s/registry-tls/by-hand.pem", "theirs");
         self.put("var/lib/k3s-registry-agent/previous/registries.yaml", "old");
         self.put("var/lib/k3s-registry-agent/previous/registry-tls/b/tls.key", "old");
     }
@@ -89,7 +90,9 @@ impl Bed {
         assert_eq!(self.file("registry-tls/b/tls.key").as_deref(), Some("old"));
         let names = root::names(fs::File::open(self.path("etc/rancher/k3s")).unwrap().as_fd()).unwrap();
         assert_eq!(names, ["registries.yaml", "registry-tls"]);
-        assert_eq!(self.file("registry-tls/c/x"), None);
+        let names = root::names(fs::File::open(self.path("etc/rancher/k3s/registry-tls")).unwrap().as_fd()).unwrap();
+        assert_eq!(names, ["b", "by-hand.pem"]);
+        assert_eq!(self.file("registry-tls/by-hand.pem").as_deref(), Some("theirs"));
         assert!(self.has(FIRED) && !self.has(BY_GUARD) && !self.has(ARMED));
         let clock = clock();
         assert_eq!(self.guard.seen(&clock).unwrap(), GuardSeen::Fired);
@@ -130,8 +133,31 @@ fn no_file_is_put_back_as_no_file() {
     bed.put("var/lib/k3s-registry-agent/previous/absent", "");
     bed.arm(BOOT, 0);
     assert!(bed.sh(&[], &bed.text()));
-    assert_eq!(fs::read_dir(bed.path("etc/rancher/k3s")).unwrap().count(), 0);
+    let names = |name: &str| root::names(fs::File::open(bed.path(name)).unwrap().as_fd()).unwrap();
+    assert_eq!(names("etc/rancher/k3s"), ["registry-tls"]);
+    assert_eq!(names("etc/rancher/k3s/registry-tls"), ["by-hand.pem"], "an administrator's file stays");
     assert!(bed.has(FIRED));
+    fs::remove_file(bed.path("etc/rancher/k3s/registry-tls/by-hand.pem")).unwrap();
+    bed.put("etc/rancher/k3s/registry-tls/c/x", "new");
+    bed.arm(BOOT, 0);
+    assert!(bed.sh(&[], &bed.text()));
+    assert_eq!(fs::read_dir(bed.path("etc/rancher/k3s")).unwrap().count(), 0, "none of ours does");
+}
+
+#[test]
+fn what_is_no_directory_in_place_of_the_tls_files_is_in_nobodys_way() {
+    for target in ["elsewhere", "nowhere"] {
+        let bed = Bed::new();
+        bed.changed();
+        bed.put("elsewhere/x", "not ours");
+        fs::remove_dir_all(bed.path("etc/rancher/k3s/registry-tls")).unwrap();
+        std::os::unix::fs::symlink(bed.path(target), bed.path("etc/rancher/k3s/registry-tls")).unwrap();
+        bed.arm(BOOT, 0);
+        assert!(bed.sh(&[], &bed.text()));
+        assert_eq!(bed.file("registries.yaml").as_deref(), Some("old"));
+        assert_eq!(bed.file("registry-tls/b/tls.key").as_deref(), Some("old"));
+        assert_eq!(fs::read_dir(bed.path("elsewhere")).unwrap().count(), 1, "nothing is written through a link");
+    }
 }
 
 #[test]
