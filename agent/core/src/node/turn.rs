@@ -25,15 +25,10 @@ pub enum TurnSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     reach: Reach,
-    leave: Option<Leave>,
-}
-
-/// What a granted turn rests on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Leave {
-    epoch: Epoch,
+    /// What a granted turn rests on.
+    epoch: Option<Epoch>,
     /// On the boot-time clock of the process that took it.
-    until: Duration,
+    until: Option<Duration>,
 }
 
 /// How far a turn reaches.
@@ -72,7 +67,7 @@ impl Turn {
     /// The turn of a node without a cluster.
     pub const fn local(source: TurnSource) -> Option<Self> {
         match source {
-            TurnSource::Local => Some(Self { reach: Reach::Goal, leave: None }),
+            TurnSource::Local => Some(Self { reach: Reach::Goal, epoch: None, until: None }),
             TurnSource::Coordinator => None,
         }
     }
@@ -89,27 +84,28 @@ impl Turn {
             return Err(NoTurn::NotShown);
         };
         let until = holds(&grant.epoch, heard.lease.as_ref(), shown.at, now)?;
-        Ok(Self { reach: Reach::Goal, leave: Some(Leave { epoch: grant.epoch.clone(), until }) })
+        Ok(Self { reach: Reach::Goal, epoch: Some(grant.epoch.clone()), until: Some(until) })
     }
 
     /// The same turn, for as long as the Lease that was read since says.
     pub(crate) fn renewed(&self, heard: &Heard, now: Duration) -> Result<Self, NoTurn> {
-        let Some(Leave { epoch, .. }) = &self.leave else { return Ok(self.clone()) };
+        let Some(epoch) = &self.epoch else { return Ok(self.clone()) };
         let until = holds(epoch, heard.lease.as_ref(), Duration::ZERO, now)?;
-        Ok(Self { reach: self.reach, leave: Some(Leave { epoch: epoch.clone(), until }) })
+        Ok(Self { reach: self.reach, epoch: Some(epoch.clone()), until: Some(until) })
     }
 
-    /// The same turn, but not for longer than the gate's answer holds.
+    /// The same turn, but not for longer than the gate's answer holds: an undo's, too, which else has no end.
     pub(crate) fn within<T>(mut self, gate: Option<&Read<T>>) -> Self {
-        if let (Some(leave), Some(gate)) = (&mut self.leave, gate) {
-            leave.until = leave.until.min(gate.at.saturating_add(GATE_HOLDS));
+        if let Some(gate) = gate {
+            let until = gate.at.saturating_add(GATE_HOLDS);
+            self.until = Some(self.until.map_or(until, |turn| turn.min(until)));
         }
         self
     }
 
     /// What an open intent permits after its process died.
     pub(crate) const fn resume(_: &super::journal::Intent) -> Self {
-        Self { reach: Reach::Undo, leave: None }
+        Self { reach: Reach::Undo, epoch: None, until: None }
     }
 
     /// How far it reaches.
@@ -119,7 +115,7 @@ impl Turn {
 
     /// Whether its time is over: whoever is to disturb the node with it has to ask anew.
     pub fn is_over(&self, now: Duration) -> bool {
-        self.leave.as_ref().is_some_and(|leave| now > leave.until)
+        self.until.is_some_and(|until| now > until)
     }
 }
 

@@ -96,8 +96,9 @@ fn undo_restart(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &St
         let why = format!("{}; not restarted while the supervisor does not answer", undoing(intent));
         return Some(waiting(case, intent, why, pace::refresh(case, intent), Wake::After(PROVING)));
     }
-    match case.gate() {
-        Gate::Open => {}
+    let turn = match case.gate() {
+        // An undo needs no grant, and no more than a turn may it outlast what the others answered.
+        Gate::Open => Turn::resume(intent).within(case.seen.heard.gate.as_ref()),
         Gate::Shut(gate) => {
             let why = format!("{}; not restarted: {gate}", undoing(intent));
             let mut plan = waiting(case, intent, why, pace::refresh(case, intent), Wake::After(STUCK));
@@ -111,9 +112,9 @@ fn undo_restart(case: &Case<'_>, intent: &Intent, unit: &UnitSeen, standing: &St
             return Some(plan);
         }
         // A server whose API does not answer serves nobody whom its restart could disturb.
-        Gate::Unasked => {}
-    }
-    Some(order_restart(case, intent, Turn::resume(intent), "the earlier file is back, restarting"))
+        Gate::Unasked => Turn::resume(intent),
+    };
+    Some(order_restart(case, intent, turn, "the earlier file is back, restarting"))
 }
 
 /// Whether somebody can ask the gate.

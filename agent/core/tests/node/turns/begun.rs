@@ -5,6 +5,7 @@ use std::time::Duration;
 use agent_core::node::annotations::Phase;
 use agent_core::node::heard::Inquiry;
 use agent_core::node::observed::Role;
+use agent_core::node::plan::Step;
 
 use super::{asking, assert_gives_it_up, granted, until_it_asks_for};
 use crate::world::REFUSED;
@@ -51,10 +52,14 @@ fn an_undo_restart_of_a_server_waits_for_its_gate_and_for_nothing_else() {
     assert!(world.says("reason").unwrap().contains("server two"), "{:?}", world.says("reason"));
     world.gate = None;
     world.pass_time(Duration::from_secs(10));
-    for _ in 0..4 {
-        world.pass(None);
-    }
+    let steps: Vec<Step> = (0..4).flat_map(|_| world.pass(None).steps).collect();
     assert_eq!(world.restarts, 3, "the gate is open, and no Lease is asked for: {}", world.told());
+    let turn = steps.iter().find_map(|step| match step {
+        Step::Restart(turn) => Some(turn),
+        _ => None,
+    });
+    let turn = turn.expect("it was ordered");
+    assert!(!turn.is_over(world.now) && turn.is_over(world.now + Duration::from_secs(6)), "not for ever: {turn:?}");
 }
 
 #[test]
