@@ -156,6 +156,41 @@ fn a_broken_kubeconfig_is_named_by_its_place_and_not_quoted() {
 }
 
 #[test]
+fn what_a_credential_plugin_wrote_and_the_password_of_a_proxy_are_not_quoted() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("config").display().to_string();
+    let config = |cluster: Value, script: &str| {
+        let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+            "command": "/bin/sh", "args": ["-c", script]});
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": cluster}],
+            "users": [{"name": "u", "user": {"exec": exec}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        });
+        put(Path::new(&path), config.to_string().as_bytes(), 0o600);
+    };
+    let server = json!({"server": "https://127.0.0.1:1"});
+    for (script, said) in [
+        ("echo canary; echo hunter2 >&2; exit 7", "credential plugin failed (exit status: 7)"),
+        ("echo canary", "credential plugin wrote no ExecCredential"),
+        ("echo 'apiVersion: v1\nstatus: {token: [canary]}'", "credential plugin wrote no ExecCredential"),
+    ] {
+        config(server.clone(), script);
+        run(&["status", "--kubeconfig", &path], &[])
+            .says(1, &["cannot build a client: ", said])
+            .never_says(&["canary", "hunter2"]);
+    }
+    let proxy = "http://carol:canary-hunter2@127.0.0.1:9";
+    config(json!({"server": "https://127.0.0.1:1", "proxy-url": proxy}), "exit 0");
+    run(&["status", "--kubeconfig", &path], &[]).says(1, &["a proxy is set", "HTTPS_PROXY"]).never_says(&["canary"]);
+    config(server, "exit 0");
+    run(&["status", "--kubeconfig", &path], &[("HTTPS_PROXY", proxy)])
+        .says(1, &["a proxy is set", "unset it"])
+        .never_says(&["canary"]);
+}
+
+#[test]
 fn watching_goes_on_after_the_first_sight() {
     let temp = tempfile::tempdir().unwrap();
     let config = kubeconfig(&temp.path().join("all"), &cluster("all is well", &["Current"]));

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, Request, Response};
-use kube::client::{Body, ClientBuilder};
+use kube::client::{AuthError, Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::{Layer, Service};
@@ -67,9 +67,10 @@ pub enum ConnectError {
     /// k3s's own is there and may not be read.
     #[error("{K3S_KUBECONFIG} is not for this user: use sudo, or name another by --kubeconfig")]
     Unreadable,
-    /// The client cannot be built from it.
-    #[error("cannot build a client")]
-    Build(#[source] kube::Error),
+    /// The client cannot be built from it. Most of kube's own words are not shown: they quote what a credential plugin
+    /// wrote, a token included, and the user part of a proxy's URL.
+    #[error("cannot build a client: {0}")]
+    Build(String),
 }
 
 impl ConnectError {
@@ -77,6 +78,30 @@ impl ConnectError {
         let KubeconfigError::Parse(parse) = error else { return Self::Kubeconfig(error) };
         let at = parse.location();
         Self::Malformed { line: at.map_or(1, |at| at.line()), column: at.map_or(1, |at| at.column()) }
+    }
+
+    fn of_client(error: &kube::Error) -> Self {
+        Self::Build(match error {
+            kube::Error::ProxyProtocolDisabled { .. } | kube::Error::ProxyProtocolUnsupported { .. } => {
+                "a proxy is set (proxy-url in the kubeconfig, or HTTPS_PROXY), and this program uses none: unset it"
+                    .to_owned()
+            }
+            kube::Error::Auth(AuthError::AuthExecStart(cause)) => {
+                format!("the kubeconfig's credential plugin cannot be started: {cause}")
+            }
+            kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
+                format!("the kubeconfig's credential plugin failed ({})", out.status)
+            }
+            kube::Error::Auth(AuthError::AuthExecParse(_)) => {
+                "the kubeconfig's credential plugin wrote no ExecCredential".to_owned()
+            }
+            kube::Error::Auth(AuthError::ReadTokenFile(cause, path)) => {
+                format!("cannot read the token file {}: {cause}", path.display())
+            }
+            kube::Error::Auth(_) => "the credentials of the kubeconfig cannot be used".to_owned(),
+            kube::Error::RustlsTls(cause) => cause.to_string(),
+            _ => "its address or its certificates cannot be used".to_owned(),
+        })
     }
 }
 
@@ -132,7 +157,7 @@ impl Cluster {
         // Watches have a backoff of their own.
         config.default_retry = false;
         let layer = Counting { tally: tally.clone() };
-        let builder = ClientBuilder::try_from(config.clone()).map_err(ConnectError::Build)?;
+        let builder = ClientBuilder::try_from(config.clone()).map_err(|error| ConnectError::of_client(&error))?;
         let client = builder.with_layer(&layer).build();
         Ok(Self { client, config: Some(Arc::new(config)), namespace: namespace.into(), tally })
     }
