@@ -3,12 +3,18 @@
 mod common;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::agent::{Agent, get};
-use common::{Bed, FILE, JOURNAL, config_map, config_map_with_policy, mirror, secret, snapshot};
+use common::{
+    Bed, FILE, JOURNAL, LONG, PROGRAM, config_map, config_map_with_policy, mirror, secret, snapshot, tool, until, wait,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const USER: &str = "canary-user-name";
 const PASSWORD: &str = "canary-pass-word";
@@ -351,6 +357,35 @@ fn files_written_by_hand_show_no_secret() {
         inputs[0].1 = config_map(&mirror("docker.io", "https://m.example"));
         everything(&format!("{what}, not to be replaced"), &bed(&inputs, &earlier));
     }
+}
+
+/// A core file holds all that a process has read, and the host's kernel writes it where the host says.
+#[test]
+fn an_agent_that_is_killed_by_a_fault_leaves_no_core() {
+    // As a host does that wants cores: the limit is raised, and the process dies as it does after a panic.
+    let dies = |bed: &Bed, program: &[&str]| {
+        let mut shell = tool("/bin/sh");
+        shell.args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]).args(program).current_dir(bed.path());
+        let mut child = shell.spawn().expect("a shell starts");
+        let lock = || fs::read_to_string(bed.journal("lock")).unwrap_or_default();
+        let is_up = || program[0] == "sleep" || lock().contains(&format!("process {} ", child.id()));
+        assert_eq!(until(LONG, || is_up().then_some(())), Some(()), "{program:?} does not come up");
+        std::thread::sleep(Duration::from_millis(200));
+        kill(Pid::from_raw(i32::try_from(child.id()).expect("a process id")), Signal::SIGABRT).expect("it lives");
+        let status = wait(&mut child, LONG).expect("it ends");
+        assert_eq!(status.signal(), Some(6), "{program:?}");
+        status.core_dumped()
+            || fs::read_dir(bed.path())
+                .expect("a directory")
+                .flatten()
+                .any(|entry| entry.file_name().to_string_lossy().starts_with("core"))
+    };
+    if !dies(&Bed::new(), &["sleep", "60"]) {
+        // A machine that writes no cores at all proves nothing.
+        return;
+    }
+    let bed = bed(&good(), "mirrors: {}\n");
+    assert!(!dies(&bed, &[PROGRAM, "agent", "--inputs", "inputs", "--root", "node", "--listen", "off"]));
 }
 
 #[test]

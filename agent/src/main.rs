@@ -14,6 +14,8 @@ use k3s_registry_agent::logging::{self, Format, Lossy};
 use k3s_registry_agent::pass::Chain;
 
 fn main() -> ExitCode {
+    // A core file would hold every secret that was read. There is no kernel on which this can fail.
+    let _ = nix::sys::prctl::set_dumpable(false);
     let cli = parsed();
     let format = match cli.log_format {
         LogFormat::Text => Format::Text,
