@@ -16,6 +16,8 @@ pub(super) struct Found {
     pub(super) hints: Hints,
     pub(super) invocation: String,
     pub(super) installation: Result<Installation, Unsupported>,
+    /// The unit was started since: it is looked for again by the next pass. The present one goes on with what it saw.
+    pub(super) is_stale: bool,
 }
 
 impl Host {
@@ -26,7 +28,12 @@ impl Host {
     /// The host cannot be asked.
     pub async fn installation(&self, hints: &Hints) -> Result<Result<Installation, Unsupported>, HostError> {
         let Some(serving) = &self.service else { return Ok(Ok(discovery::without_service())) };
-        let last = self.found.lock().ok().and_then(|found| found.clone()).filter(|found| found.hints == *hints);
+        let last = self
+            .found
+            .lock()
+            .ok()
+            .and_then(|found| found.clone())
+            .filter(|found| found.hints == *hints && !found.is_stale);
         if let Some(Found { installation, .. }) = last {
             return Ok(installation);
         }
@@ -45,6 +52,7 @@ impl Host {
                 hints: hints.clone(),
                 invocation: String::new(),
                 installation: installation.clone(),
+                is_stale: false,
             });
         }
         Ok(installation)
@@ -65,13 +73,14 @@ impl Host {
         }
     }
 
-    /// Forgets the discovery when the unit runs under another invocation: it may have other flags now.
+    /// Has the discovery made anew when the unit runs under another invocation: it may have other flags now. Not before this
+    /// pass is over, whose steps are for the place that it looked at.
     pub(super) fn remember_invocation(&self, invocation: &str) {
         let Ok(mut found) = self.found.lock() else { return };
         match found.as_mut() {
             Some(known) if known.invocation.is_empty() => known.invocation = invocation.to_owned(),
-            Some(known) if known.invocation != invocation => *found = None,
-            Some(_) | None => {}
+            Some(known) => known.is_stale |= known.invocation != invocation,
+            None => {}
         }
     }
 

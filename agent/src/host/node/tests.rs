@@ -39,7 +39,8 @@ async fn restarts(reset_failed: &str) -> (String, bool) {
     let backend = Backend::Systemd(Systemd::new(commands.clone(), host.root.clone()));
     host.service = Some(Serving { backend, commands, guard: None });
     let installation = Installation { unit: "k3s.service".to_owned(), ..without_service() };
-    let found = Found { hints: Hints::default(), invocation: String::new(), installation: Ok(installation) };
+    let found =
+        Found { hints: Hints::default(), invocation: String::new(), installation: Ok(installation), is_stale: false };
     *host.found.lock().unwrap() = Some(found);
     host.restart(&Turn::local(TurnSource::Local).unwrap()).await.unwrap();
     let called = std::fs::read_to_string(temp.path().join("called")).unwrap();
@@ -52,6 +53,52 @@ async fn a_unit_that_was_started_too_often_is_restarted_all_the_same() {
     assert_eq!(restarts(">forgotten").await, (called.to_owned(), true));
     // One that does not forget is no reason to leave the restart out: it is usually not needed.
     assert_eq!(restarts("exit 1").await, (called.to_owned(), false));
+}
+
+#[tokio::test]
+async fn what_is_done_in_the_pass_that_sees_a_new_start_is_done_where_it_looked() {
+    let temp = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: &str| {
+        let path = temp.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut file = std::fs::OpenOptions::new();
+        let mut file = file.write(true).create(true).truncate(true).mode(0o755).open(path).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    };
+    let runs = |invocation: &str, place: &str| {
+        let exec = format!(
+            "{{ path=/usr/local/bin/k3s ; argv[]=/usr/local/bin/k3s agent --private-registry={place} ; ignore_errors=no }}"
+        );
+        put(
+            "usr/bin/systemctl",
+            &format!(
+                "#!/bin/sh\necho Id=k3s-agent.service\necho ActiveState=active\necho InvocationID={invocation}\n\
+                 echo 'ExecStart={exec}'\n"
+            ),
+        );
+    };
+    put("usr/bin/journalctl", "#!/bin/sh\n");
+    let mut host = Host::open(temp.path(), ServiceChoice::None).unwrap();
+    let commands = Commands::scripted(temp.path());
+    let backend = Backend::Systemd(Systemd::new(commands.clone(), host.root.clone()));
+    host.service = Some(Serving { backend, commands, guard: None });
+    let tree = |text: &str| agent_core::tree::Tree {
+        registries: Some(agent_core::secret::Secret::new(text.as_bytes().to_vec())),
+        ..Default::default()
+    };
+    let lies = |path: &str| std::fs::read_to_string(temp.path().join(path)).ok();
+    let (own, other) = ("etc/rancher/own/registries.yaml", "etc/rancher/other/registries.yaml");
+    for (round, (invocation, place)) in [("one", own), ("two", other)].into_iter().enumerate() {
+        runs(invocation, &format!("/{place}"));
+        host.observe(Depth::Steady, &Hints::default(), &clock().unwrap()).await.unwrap().unwrap();
+        host.replace(&tree(&round.to_string())).unwrap();
+        assert_eq!(lies(own), Some(round.to_string()), "in the pass that sees {invocation}");
+        assert_eq!(lies("etc/rancher/k3s/registries.yaml"), None, "nobody reads that one");
+    }
+    // What it was started with is found by the next pass.
+    host.observe(Depth::Steady, &Hints::default(), &clock().unwrap()).await.unwrap().unwrap();
+    host.replace(&tree("next")).unwrap();
+    assert_eq!((lies(own), lies(other)), (Some("1".to_owned()), Some("next".to_owned())));
 }
 
 #[tokio::test]
