@@ -120,7 +120,7 @@ impl Wish {
 async fn live(bed: &Bed, wish: Wish, left: &Cell<usize>, tear: Tear) -> bool {
     let host = Host::open(&bed.root(), ServiceChoice::None).unwrap();
     let lock = session::lock(&host).await.unwrap();
-    host.sweep(&lock).unwrap();
+    host.sweep(&lock).await.unwrap();
     let key = host.key().unwrap();
     let (desired, policy) = match wish {
         Wish::Apply => {

@@ -93,7 +93,7 @@ pub async fn agent(args: &AgentArgs, lossy: &Lossy) -> Result<(), AgentError> {
             () = beat => unreachable!("it beats for ever"),
         }
     };
-    host.sweep(&lock)?;
+    host.sweep(&lock).await?;
     let key = host.key()?;
     let sources = Sources::start(args, &metrics, &mut tasks).await?;
     let file = watching::directory(host.root(), &host.directory());

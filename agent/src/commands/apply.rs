@@ -68,7 +68,7 @@ pub async fn restore(args: &RestoreArgs) -> Result<Answer, SessionError> {
 async fn open(node: &NodeArgs) -> Result<(Host, crate::host::journal::Lock), SessionError> {
     let host = Host::open(&node.root, session::service_of(node))?;
     let lock = session::lock(&host).await?;
-    host.sweep(&lock)?;
+    host.sweep(&lock).await?;
     Ok((host, lock))
 }
 

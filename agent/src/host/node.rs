@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use agent_core::digest::Key;
+use agent_core::node::discovery::Hints;
 use agent_core::node::journal::JournalSeen;
+use tracing::debug;
 
 use self::found::Found;
 use super::command::{CommandError, Commands};
@@ -176,9 +178,13 @@ impl Host {
     /// # Errors
     ///
     /// A directory cannot be listed, or a file not be removed.
-    pub fn sweep(&self, lock: &Lock) -> Result<(), HostError> {
+    pub async fn sweep(&self, lock: &Lock) -> Result<(), HostError> {
         if let Some(journal) = &self.journal {
             journal.sweep(lock)?;
+        }
+        // It left it beside the file, wherever that is; in the usual place where the host cannot say.
+        if let Err(error) = self.installation(&Hints::default()).await {
+            debug!(%error, "the place of the file is not known yet");
         }
         Ok(self.configuration().sweep()?)
     }

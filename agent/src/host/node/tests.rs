@@ -87,6 +87,12 @@ async fn what_is_done_in_the_pass_that_sees_a_new_start_is_done_where_it_looked(
         ..Default::default()
     };
     let lies = |path: &str| std::fs::read_to_string(temp.path().join(path)).ok();
+    // What a process left that was killed there is found before the first pass.
+    put("etc/rancher/own/.registries.0123456789abcdef", "left");
+    runs("none", "/etc/rancher/own/registries.yaml");
+    host.sweep(&host.lock().unwrap().unwrap()).await.unwrap();
+    assert_eq!(lies("etc/rancher/own/.registries.0123456789abcdef"), None);
+    assert_eq!(host.directory(), "/etc/rancher/own", "and this is what is watched");
     let (own, other) = ("etc/rancher/own/registries.yaml", "etc/rancher/other/registries.yaml");
     for (round, (invocation, place)) in [("one", own), ("two", other)].into_iter().enumerate() {
         runs(invocation, &format!("/{place}"));
