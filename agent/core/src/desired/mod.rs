@@ -252,6 +252,7 @@ fn removals(
         .filter(|(host, _)| !now.contains_key(*host) && !has_left(host))
         .map(|(host, source)| {
             let is_there = used.iter().any(|object| object.id.to_string() == *source);
+            let host = without_user_part(host);
             let gone = if is_there { "which no longer holds one for it" } else { "which is gone" };
             Refusal::sentence(format!(
                 "the credential of {host} came from {source}, {gone}: put it back, take the host out of {REGISTRIES_KEY}, or write `allowRemoval: true` into {POLICY_KEY}"

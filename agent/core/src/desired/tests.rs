@@ -498,6 +498,9 @@ fn a_credential_whose_secret_is_gone_is_held_until_removal_is_allowed_or_its_hos
         other => panic!("{other:?}"),
     }
     assert!(matches!(case.merge(&inputs(&[file(text), docker("other", &["r"])])), Outcome::Ready(_)));
+    let by_hand = Case { known: known(&["u:canary@r"]), ..Case::default() };
+    let Outcome::Held(refusals) = by_hand.merge(&inputs(&[file(text)])) else { panic!("it is held") };
+    assert!(sentences(&refusals).contains("the credential of …@r came from"), "{refusals:?}");
     let allowed = Case { policy: Policy { allow_removal: true, ..Policy::default() }, ..case };
     assert!(matches!(allowed.merge(&inputs(&[file(text)])), Outcome::Ready(_)));
 

@@ -102,7 +102,8 @@ pub(crate) fn lost_hosts(before: &Registries, after: &Registries) -> Vec<String>
             |config: &crate::registries::model::HostConfig| config.auth.as_ref().is_some_and(|auth| !auth.is_empty());
         has(config) && after.configs.get(*host).is_some_and(|after| !has(after))
     });
-    lost.extend(credentials.map(|(host, _)| format!("a credential for {host}")));
+    let credentials = credentials.map(|(host, _)| crate::registries::document::without_user_part(host));
+    lost.extend(credentials.map(|host| format!("a credential for {host}")));
     lost
 }
 

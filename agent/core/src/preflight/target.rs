@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::url::{Scheme, Url};
 use crate::node::observed::Installation;
+use crate::registries::document::without_user_part;
 use crate::registries::model::{Auth, Registries};
 use crate::runtime::auth_tables::AuthTables;
 use crate::runtime::expect::{DEFAULT_DIR, expect};
@@ -21,7 +22,7 @@ pub struct Target {
     pub is_api_root: bool,
     /// https is tried first, though the URL says http: containerd does so where TLS settings are given.
     pub tries_https_first: bool,
-    /// Whose images are pulled from there: keys of `mirrors` and `configs`.
+    /// Whose images are pulled from there: keys of `mirrors` and `configs`, as they are shown, without a user part.
     pub images: Vec<String>,
     /// What it is to them.
     pub place: Place,
@@ -205,7 +206,7 @@ fn add(found: &mut Vec<Target>, target: Target, images: &str) {
     };
     known.place = known.place.min(target.place);
     known.tries_https_first &= target.tries_https_first;
-    known.images.push(images.to_owned());
+    known.images.push(without_user_part(images));
 }
 
 #[cfg(test)]
@@ -247,6 +248,14 @@ mod tests {
         ] {
             assert_eq!(shown(text), asked, "{text}");
         }
+    }
+
+    #[test]
+    fn the_user_part_of_a_key_is_not_shown() {
+        let text = "mirrors: {'u:canary@r': {endpoint: ['https://u:canary@m']}}\nconfigs: {'u:canary@s': {auth: {username: u, password: p}}}";
+        let shown = shown(text);
+        assert!(shown.contains(&"endpoint https://m/v2/ for …@r".to_owned()), "{shown:?}");
+        assert!(shown.len() == 3 && !shown.concat().contains("canary"), "{shown:?}");
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn from_known(known: &Registries, desired: &Registries, settings: &Settings) -> 
     let mut reasons = graded(differing_auths(&auth_map(desired), &auth_map(known)));
     reasons.extend(graded(compare_hosts(&without_random(&after, &before), &seen, EmptyDefault::IsNothing)));
     // The same keys may mean another throw of the dice; what the last one gave is not known.
-    let random = before.random.union(&after.random);
+    let random = before.random.union(&after.random).map(|dir| super::document::without_user_part(dir));
     reasons.extend(random.map(|dir| (Effect::Live, format!("what k3s writes into certs.d/{dir} is random"))));
     if settings.embedded.is_some() {
         // A local host is never shared, nor is a key that is no host.
@@ -373,5 +373,17 @@ mod tests {
             let same = effect(Loaded::FromNode(&on_node(&after, &settings)), &after, &settings, false);
             prop_assert_eq!(same.effect, Effect::None, "{:?}", same);
         }
+    }
+
+    #[test]
+    fn a_key_of_a_random_directory_is_named_without_its_user_part() {
+        let mut before = Registries::default();
+        for host in ["u:canary@r", "./u:canary@r"] {
+            set_endpoints(&mut before, host, &["https://m"]);
+        }
+        let mut after = before.clone();
+        set_endpoints(&mut after, "s", &["https://m"]);
+        let Verdict { why, .. } = effect(Loaded::Known(&before), &after, &plain(), false);
+        assert!(why.contains("certs.d/…@r is random"), "{why}");
     }
 }

@@ -69,7 +69,8 @@ pub fn shadows(expected: &Expected, seen: &SeenOnNode) -> Vec<Mismatch> {
         let Some((name, port)) = dir.rsplit_once(':').filter(|(name, _)| !name.is_empty()) else { continue };
         let other = format!("{name}_{port}_");
         if seen.hosts.contains_key(&other) {
-            all.push(of_host(dir, format!("certs.d/{other} is there, and containerd looks into it instead of {dir}")));
+            let (other, name) = (without_user_part(&other), without_user_part(dir));
+            all.push(of_host(dir, format!("certs.d/{other} is there, and containerd looks into it instead of {name}")));
         }
     }
     if expected.hosts.contains_key(DEFAULT_DIR) {
@@ -359,5 +360,17 @@ mod tests {
             ]
         );
         assert_eq!(compare(&expected, &seen), []);
+    }
+
+    #[test]
+    fn a_directory_of_others_is_named_without_its_user_part() {
+        let mut file = Registries::default();
+        file.mirrors
+            .insert("u:canary@r:5000".into(), Mirror { endpoints: vec!["https://m".into()], ..Mirror::default() });
+        let expected = expect(&file, &Settings::plain(Program::K3s));
+        let hosts = [("u:canary@r_5000_".to_owned(), None)].into_iter().collect();
+        let all = shadows(&expected, &SeenOnNode { hosts, config: None });
+        let words: Vec<_> = all.iter().map(|mismatch| mismatch.what.as_str()).collect();
+        assert_eq!(words, ["certs.d/…@r_5000_ is there, and containerd looks into it instead of …@r:5000"]);
     }
 }
