@@ -186,7 +186,12 @@ fn supported(settings: &Settings, data: &Data, program: Program) -> Result<(), U
         return no("k3s runs with --disable-agent, so that no containerd reads registries.yaml: exclude the node");
     }
     if !is_plain(&settings.data_dir) {
-        return no("--data-dir is not an absolute path without `.` and `..`: name the directory in full");
+        return no(
+            "--data-dir is not an absolute path without `.`, `..` and control characters: name the directory in full",
+        );
+    }
+    if settings.registries_path.as_ref().is_some_and(|path| path.contains(char::is_control)) {
+        return no("--private-registry names a path with a control character: give the directory another name");
     }
     if let Some(path) = &settings.registries_path
         && !(path.starts_with("/etc/rancher/") && is_plain(path))
@@ -207,9 +212,11 @@ fn supported(settings: &Settings, data: &Data, program: Program) -> Result<(), U
     }
 }
 
-/// Whether a path leads where it says.
+/// Whether a path leads where it says, and is one line wherever it is written: it stands in the guard's unit, and whoever
+/// may annotate the Node may have named it.
 pub fn is_plain(path: &str) -> bool {
-    path.starts_with('/') && path.split('/').all(|part| !matches!(part, "." | ".."))
+    let is_line = !path.contains(char::is_control);
+    is_line && path.starts_with('/') && path.split('/').all(|part| !matches!(part, "." | ".."))
 }
 
 fn has_mirrors(config: &[u8]) -> bool {

@@ -142,6 +142,8 @@ fn what_is_not_supported_is_named_with_its_remedy() {
         (candidate("k3s", &["server", "--disable-agent"]), "--disable-agent"),
         (candidate("k3s", &["server", "--private-registry", "/root/r.yaml"]), "/root/r.yaml"),
         (candidate("k3s", &["server", "--private-registry", "/etc/rancher/../r.yaml"]), "outside /etc/rancher"),
+        (candidate("k3s", &["server", "--private-registry", "/etc/rancher/a\n[Service]/r.yaml"]), "control character"),
+        (candidate("k3s", &["server", "--data-dir", "/a\nb"]), "control characters"),
         (with_config(&[("/etc/rancher/k3s/config.yaml", "a: [canary")]), "/etc/rancher/k3s/config.yaml cannot be read"),
         (data(old), "upgrade"),
         (data(template("version = 3")), "/t.tmpl has no registry auth tables"),
