@@ -157,6 +157,7 @@ fn desired(place: &str, objects: Vec<InputObject>) -> Desired {
         directory: "/etc/rancher/k3s",
         journal_key: &Secret::new(vec![7; 32]),
         known_credential_hosts: &BTreeMap::new(),
+        known_tls_files: &BTreeMap::new(),
         known_file_hosts: &BTreeSet::new(),
     };
     match merge(&inputs, &policy, &context, strict::parse) {

@@ -19,7 +19,7 @@ use agent_core::node::plan::{Depth, Desired, Kept, Wake};
 use agent_core::node::turn::{Turn, TurnSource};
 use agent_core::policy::{Mode, Policy};
 use agent_core::tree::Tree;
-use common::{Bed, FILE, JOURNAL, Snapshot, command, config_map, put, secret, snapshot};
+use common::{Bed, FILE, JOURNAL, Snapshot, command, config_map_with_policy, put, secret, snapshot};
 use k3s_registry_agent::commands::session;
 use k3s_registry_agent::execute::{Failure, FailureKind, GuardOrder, Hands, execute};
 use k3s_registry_agent::host::clock::clock;
@@ -181,7 +181,8 @@ async fn drifted() -> Bed {
 
 fn wish_for(bed: &Bed, endpoint: &str, password: &str, authorities: &[&str]) {
     let registries = format!("mirrors:\n  docker.io:\n    endpoint: [\"{endpoint}\"]\n");
-    bed.input("registries.yaml", &config_map(&registries));
+    // A host leaves the CA's annotation, and its directory the node.
+    bed.input("registries.yaml", &config_map_with_policy(&registries, "allowRemoval: true\n"));
     let login = [("username", "u"), ("password", password)];
     bed.input("login.yaml", &secret("login", "kubernetes.io/basic-auth", Some("m.example"), &login));
     let ca = format!("{CERTIFICATE}\n# {password}");

@@ -296,6 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_the_version_before_is_read_with_its_open_intent() {
+        let (temp, journal) = bed();
+        let clock = r#"{"wall": "2026-01-01T00:00:00Z", "boot": {"secs": 1, "nanos": 0}, "boot_id": "b"}"#;
+        let intent = format!(
+            r#"{{"goal": {{"kind": "apply", "revision": "r"}}, "ask": "", "model": "m", "tree": "t", "treeBefore": "u",
+            "restart": true, "rung": "goal", "passedBefore": [], "images": {{}}, "others": [], "invocationBefore": "i",
+            "versionBefore": "v", "began": {clock}, "rungBegan": {clock}, "restartOrdered": null, "restartedOver": null,
+            "away": {{"secs": 0, "nanos": 0}}, "looked": {clock}, "verdict": null, "credentialSources": {{}},
+            "fileHosts": []}}"#
+        );
+        put(
+            &temp,
+            "record.json",
+            &format!(r#"{{"schema": 1, "intent": {intent}, "credentialSources": {{"h": "o"}}}}"#),
+        );
+        let JournalSeen::Found(record) = journal.read().unwrap() else { panic!("{:?}", journal.read()) };
+        assert_eq!((record.credential_sources["h"].as_str(), record.tls_sources.len()), ("o", 0));
+        assert_eq!(record.intent.unwrap().tls_sources.len(), 0);
+    }
+
+    #[test]
     fn a_newer_record_is_refused_and_not_overwritten() {
         let (temp, journal) = bed();
         put(&temp, "record.json", r#"{"schema": 7, "applied": 3}"#);

@@ -21,6 +21,8 @@ pub(super) struct Fields<'d> {
     pub tls: BTreeMap<String, Secret<Vec<u8>>>,
     /// Host of each credential to the object it came from.
     pub credential_sources: BTreeMap<String, String>,
+    /// Each of those files to the object it came from.
+    pub tls_sources: BTreeMap<String, String>,
     pub refusals: Vec<Refusal>,
     /// Who gave a field first.
     origins: BTreeMap<KeyPath, Source>,
@@ -33,6 +35,7 @@ impl<'d> Fields<'d> {
             registries: Registries::default(),
             tls: BTreeMap::new(),
             credential_sources: BTreeMap::new(),
+            tls_sources: BTreeMap::new(),
             refusals: Vec::new(),
             origins: BTreeMap::new(),
         }
@@ -116,8 +119,9 @@ impl<'d> Fields<'d> {
                 "tls.crt" => settings.cert_file = path,
                 _ => settings.key_file = path,
             }
-            let Self { tls, origins, refusals, .. } = self;
+            let Self { tls, tls_sources, origins, refusals, .. } = self;
             let source = Source { key: (*name).to_owned(), ..source.clone() };
+            tls_sources.entry(file.clone()).or_insert_with(|| source.object.clone());
             let slot = tls.entry(file).or_insert_with(|| content.clone());
             // Two certificates and keys that belong together may come twice, from two Secrets: each file by itself.
             give(slot, content.clone(), KeyPath::of([TLS_DIR, host, name]), &source, origins, refusals);

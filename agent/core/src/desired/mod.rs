@@ -6,6 +6,7 @@ mod fields;
 mod pem;
 mod placement;
 mod refusal;
+mod removal;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,8 +39,10 @@ pub struct MergeContext<'a> {
     /// Hosts that have a credential on the node, and what it came from: [`Desired::credential_sources`] of the
     /// configuration that was proven last.
     pub known_credential_hosts: &'a BTreeMap<String, String>,
-    /// Hosts that the ConfigMap named then: [`Desired::file_hosts`]. A credential may go when its host has left the
-    /// file; of a host that never stood there (a Secret alone named it) that cannot be said.
+    /// TLS files that lie on the node, and what each came from: [`Desired::tls_sources`] of the same configuration.
+    pub known_tls_files: &'a BTreeMap<String, String>,
+    /// Hosts that the ConfigMap named then: [`Desired::file_hosts`]. A credential or a certificate may go when its host
+    /// has left the file; of a host that never stood there (an object alone named it) that cannot be said.
     pub known_file_hosts: &'a BTreeSet<String>,
 }
 
@@ -56,6 +59,8 @@ pub struct Desired {
     pub document: Document,
     /// Host of each credential to the object it came from.
     pub credential_sources: BTreeMap<String, String>,
+    /// TLS file (`HOST/ca.crt`, `HOST/tls.crt`, `HOST/tls.key`) to the object it came from.
+    pub tls_sources: BTreeMap<String, String>,
     /// Hosts that the ConfigMap names, as mirror, endpoint or under `configs`.
     pub file_hosts: BTreeSet<String>,
     /// What is not as it was probably meant, but does not block.
@@ -122,7 +127,7 @@ pub fn merge<E: fmt::Display>(
     };
     let placed = placement::place(&mut fields, &gathered.credentials, &gathered.tls, &written);
     fields.check();
-    let Fields { registries, tls, credential_sources, refusals: conflicts, .. } = fields;
+    let Fields { registries, tls, credential_sources, tls_sources, refusals: conflicts, .. } = fields;
     refusals.extend(conflicts);
     if !refusals.is_empty() {
         return Outcome::Invalid(refusals);
@@ -130,7 +135,9 @@ pub fn merge<E: fmt::Display>(
 
     let mut held: Vec<_> = gathered.missing.iter().map(Refusal::sentence).collect();
     if !policy.allow_removal {
-        held.extend(removals(context, &credential_sources, &file_hosts, &gathered.used));
+        let given =
+            removal::Given { registries: &registries, credentials: &credential_sources, file_hosts: &file_hosts };
+        held.extend(removal::removals(context, &given, &gathered.used));
     }
     if !held.is_empty() {
         return Outcome::Held(held);
@@ -150,6 +157,7 @@ pub fn merge<E: fmt::Display>(
         document: Document { registries: registries.clone(), marks, notes: read },
         registries,
         credential_sources,
+        tls_sources,
         file_hosts,
         notes,
     }))
@@ -235,30 +243,6 @@ fn hosts(registries: &Registries) -> BTreeSet<String> {
     let endpoints = mirrors.values().flat_map(|mirror| addresses(&mirror.endpoints)).map(|address| address.authority);
     let hub = mirrors.keys().chain(configs.keys()).filter_map(|host| crate::docker_config::host(host).ok());
     mirrors.keys().chain(configs.keys()).cloned().chain(hub).chain(endpoints).collect()
-}
-
-/// Credentials that lie on the node and that the inputs do not give any more, although their host did not leave the
-/// file: probably a Secret that was deleted by mistake, and every pull of the host would fail.
-fn removals(
-    context: &MergeContext<'_>,
-    now: &BTreeMap<String, String>,
-    file_hosts: &BTreeSet<String>,
-    used: &[&InputObject],
-) -> Vec<Refusal> {
-    let has_left = |host: &String| context.known_file_hosts.contains(host) && !file_hosts.contains(host);
-    context
-        .known_credential_hosts
-        .iter()
-        .filter(|(host, _)| !now.contains_key(*host) && !has_left(host))
-        .map(|(host, source)| {
-            let is_there = used.iter().any(|object| object.id.to_string() == *source);
-            let host = without_user_part(host);
-            let gone = if is_there { "which no longer holds one for it" } else { "which is gone" };
-            Refusal::sentence(format!(
-                "the credential of {host} came from {source}, {gone}: put it back, take the host out of {REGISTRIES_KEY}, or write `allowRemoval: true` into {POLICY_KEY}"
-            ))
-        })
-        .collect()
 }
 
 #[cfg(test)]

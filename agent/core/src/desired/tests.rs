@@ -1,4 +1,5 @@
 mod placement;
+mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +70,7 @@ fn inputs(objects: &[InputObject]) -> Inputs {
 struct Case {
     policy: Policy,
     known: BTreeMap<String, String>,
+    known_tls: BTreeMap<String, String>,
     known_file: BTreeSet<String>,
 }
 
@@ -80,6 +82,7 @@ impl Case {
             directory: "/etc/rancher/k3s",
             journal_key: &key,
             known_credential_hosts: &self.known,
+            known_tls_files: &self.known_tls,
             known_file_hosts: &self.known_file,
         };
         let outcome = merge(inputs, &self.policy, &context, strict::parse);

@@ -22,6 +22,7 @@ pub(crate) fn begin(case: &Case<'_>, wanted: &Wanted, goal: Goal, effect: Effect
     intent.images = pulls::worked_before(case);
     intent.others = case.others_at_gate();
     intent.credential_sources = wanted.credential_sources.clone();
+    intent.tls_sources = wanted.tls_sources.clone();
     intent.file_hosts = wanted.file_hosts.clone();
     let record = cured(case, &mut intent);
     let case = &Case { record: &record, ..*case };
@@ -114,6 +115,7 @@ pub(crate) fn intent(case: &Case<'_>, goal: Goal, tree: &Tree, model: super::jou
         looked: clock.clone(),
         verdict: None,
         credential_sources: BTreeMap::new(),
+        tls_sources: BTreeMap::new(),
         file_hosts: BTreeSet::new(),
     }
 }

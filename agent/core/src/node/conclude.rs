@@ -56,6 +56,7 @@ pub(crate) fn proven(case: &Case<'_>, intent: &Intent) -> Plan {
             record.failed.retain(|failed| failed.model != intent.model);
             record.inconclusive = None;
             record.credential_sources = intent.credential_sources.clone();
+            record.tls_sources = intent.tls_sources.clone();
             record.file_hosts = intent.file_hosts.clone();
         }
         Goal::Drift(_) => remember(&mut record.restores, clock.wall, RESTORES),

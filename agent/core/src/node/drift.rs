@@ -48,6 +48,7 @@ pub(crate) fn heal(case: &Case<'_>) -> Option<Plan> {
     let model = judge::model_of(previous).ok()?;
     let mut intent = intent(case, Goal::Heal(applied.revision.clone()), previous, case.seen.key.model(&model));
     intent.credential_sources = case.record.credential_sources.clone();
+    intent.tls_sources = case.record.tls_sources.clone();
     intent.file_hosts = case.record.file_hosts.clone();
     let who = case.host.disk.writer.as_ref().map_or_else(String::new, |writer| format!(", written by {writer}"));
     let unit = &case.host.installation.unit;
@@ -110,6 +111,7 @@ pub(crate) fn drift(case: &Case<'_>) -> Option<Plan> {
         registries: model,
         tree: previous.clone(),
         credential_sources: case.record.credential_sources.clone(),
+        tls_sources: case.record.tls_sources.clone(),
         file_hosts: case.record.file_hosts.clone(),
         errors: Vec::new(),
     };

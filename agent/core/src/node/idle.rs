@@ -122,6 +122,7 @@ fn original(case: &Case<'_>) -> Result<Wanted, Box<Plan>> {
         registries,
         tree,
         credential_sources: BTreeMap::new(),
+        tls_sources: BTreeMap::new(),
         file_hosts: BTreeSet::new(),
         errors: Vec::new(),
     })
@@ -216,8 +217,11 @@ fn quiet(case: &Case<'_>, wanted: &Wanted) -> Plan {
     if same && !differs {
         // Started by somebody else since: what is loaded is written down while the clocks still tell it.
         let loaded = loaded(case, &model).filter(|_| judge::holds_what_lies(case));
-        if loaded.is_some() && loaded != case.record.loaded {
-            plan.steps = vec![Step::Record(Box::new(Record { loaded, ..case.record.clone() }))];
+        let mut record = Record { loaded: loaded.or_else(|| case.record.loaded.clone()), ..case.record.clone() };
+        // A record of an earlier version does not know where all of it came from.
+        remember_sources(&mut record, wanted);
+        if record != *case.record {
+            plan.steps = vec![Step::Record(Box::new(record))];
         }
         return plan;
     }
@@ -232,8 +236,7 @@ fn quiet(case: &Case<'_>, wanted: &Wanted) -> Plan {
         remark: None,
         at: case.seen.clock.wall,
     });
-    record.credential_sources = wanted.credential_sources.clone();
-    record.file_hosts = wanted.file_hosts.clone();
+    remember_sources(&mut record, wanted);
     plan.steps = keep_before(case);
     if differs {
         plan.steps.push(Step::Replace(wanted.tree.clone()));
@@ -243,6 +246,13 @@ fn quiet(case: &Case<'_>, wanted: &Wanted) -> Plan {
     plan.wake = Wake::Now;
     plan.revision = Some(wanted.revision.clone());
     plan
+}
+
+/// What came from which object: what is gone later is known by it.
+fn remember_sources(record: &mut Record, wanted: &Wanted) {
+    record.credential_sources = wanted.credential_sources.clone();
+    record.tls_sources = wanted.tls_sources.clone();
+    record.file_hosts = wanted.file_hosts.clone();
 }
 
 fn loaded(case: &Case<'_>, model: &super::journal::Digest) -> Option<Loaded> {

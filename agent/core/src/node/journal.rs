@@ -67,7 +67,10 @@ pub struct Record {
     pub restores: Vec<Timestamp>,
     /// Hosts whose credential came from a Secret, and which one.
     pub credential_sources: BTreeMap<String, String>,
-    /// Hosts that the ConfigMap named then: a credential may go when its host has left the file.
+    /// TLS files that came from an object (`HOST/ca.crt`), and which one. Unknown in a record of an earlier version, until
+    /// the next pass over a node that is as desired.
+    pub tls_sources: BTreeMap<String, String>,
+    /// Hosts that the ConfigMap named then: a credential or a certificate may go when its host has left the file.
     pub file_hosts: BTreeSet<String>,
     /// How long the last proven restart took, from the command to the proof.
     pub last_restart: Option<Duration>,
@@ -226,6 +229,9 @@ pub struct Intent {
     pub verdict: Option<Verdict>,
     /// Hosts whose credential comes from a Secret, recorded when the goal is proven.
     pub credential_sources: BTreeMap<String, String>,
+    /// TLS files and the objects they come from, recorded when the goal is proven.
+    #[serde(default)]
+    pub tls_sources: BTreeMap<String, String>,
     /// Hosts that the ConfigMap names, recorded when the goal is proven.
     pub file_hosts: BTreeSet<String>,
 }

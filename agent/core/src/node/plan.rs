@@ -70,6 +70,8 @@ pub struct Wanted {
     pub tree: Tree,
     /// Hosts whose credential comes from a Secret, and which.
     pub credential_sources: BTreeMap<String, String>,
+    /// TLS files that come from an object, and which.
+    pub tls_sources: BTreeMap<String, String>,
     /// Hosts that the ConfigMap names.
     pub file_hosts: BTreeSet<String>,
     /// Lint errors: while one stands, nothing is written.

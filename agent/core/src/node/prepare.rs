@@ -60,6 +60,7 @@ pub fn prepare(inputs: &Inputs, policy: &Policy, ground: &Ground<'_>) -> Prepare
         directory,
         journal_key: &key,
         known_credential_hosts: &ground.record.credential_sources,
+        known_tls_files: &ground.record.tls_sources,
         known_file_hosts: &ground.record.file_hosts,
     };
     let ready = match desired::merge(inputs, policy, &context, strict::parse) {
@@ -84,6 +85,7 @@ pub fn prepare(inputs: &Inputs, policy: &Policy, ground: &Ground<'_>) -> Prepare
         registries: ready.registries,
         tree: ready.tree,
         credential_sources: ready.credential_sources,
+        tls_sources: ready.tls_sources,
         file_hosts: ready.file_hosts,
         errors: errors.map(ToString::to_string).collect(),
     };

@@ -223,6 +223,7 @@ mod tests {
             directory: "/etc/rancher/k3s",
             journal_key: &Secret::new(vec![1]),
             known_credential_hosts: &BTreeMap::new(),
+            known_tls_files: &BTreeMap::new(),
             known_file_hosts: &BTreeSet::new(),
         };
         merge(&inputs, &Policy::default(), &context, strict::parse)

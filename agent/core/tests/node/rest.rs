@@ -1,9 +1,11 @@
 //! A node at rest: whatever it rests in, time alone changes nothing that it says.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_core::node::annotations::Phase;
 use agent_core::node::observed::Role;
+use agent_core::node::plan::Desired;
 use agent_core::policy::{Drift, Mode};
 use agent_core::tree::Tree;
 
@@ -153,6 +155,37 @@ fn a_stuck_node_whose_unit_tries_again_and_again_does_not_write_each_try() {
         }
         assert_eq!(world.cluster.patches, patches, "{:?}", world.says("reason"));
     }
+}
+
+#[test]
+fn where_certificates_came_from_is_known_from_their_proof_on_and_learned_once_where_an_earlier_version_proved_them() {
+    let sources: BTreeMap<_, _> =
+        [("m.example.com/ca.crt".to_owned(), "ConfigMap k3s-registry-agent/ca".to_owned())].into();
+    let mut world = World::running(Tree::default());
+    world.wants_with_ca("r1", &first(), "ca");
+    let Desired::Ready(wanted) = &mut world.desired else { panic!("it is wanted") };
+    wanted.tls_sources.clone_from(&sources);
+    world.until(|world| world.record.as_ref().is_some_and(|record| record.applied.is_some()));
+    let known = |world: &World| world.record.as_ref().unwrap().tls_sources.clone();
+    assert_eq!(known(&world), sources);
+    assert_eq!(world.settle(HOUR).phase, Phase::Current);
+    world.record.as_mut().unwrap().tls_sources.clear();
+    let plan = world.pass(None);
+    assert_eq!((plan.phase, plan.steps.len(), known(&world)), (Phase::Current, 1, sources.clone()), "{}", plan.reason);
+    assert_eq!(world.pass(None).steps, []);
+    // A heal and drift that is put back change nothing of it, nor does what is not proven.
+    world.disk = text("mirrors: {}\n");
+    world.restart_by_hand();
+    world.settle(HOUR);
+    world.write(text("mirrors: ["));
+    world.restart_by_hand();
+    assert_eq!(world.settle(HOUR).phase, Phase::Current, "{}", world.told());
+    world.wants("r2", &crate::world::files::model(REFUSED, "refused"));
+    assert_eq!(world.settle(HOUR).phase, Phase::RolledBack, "{}", world.told());
+    assert_eq!(known(&world), sources);
+    world.wants("r3", &second());
+    assert_eq!(world.settle(HOUR).phase, Phase::Current, "{}", world.told());
+    assert_eq!(known(&world), BTreeMap::new());
 }
 
 #[test]

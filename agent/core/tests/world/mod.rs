@@ -218,6 +218,7 @@ impl World {
             registries: registries.clone(),
             tree: tree(registries),
             credential_sources: BTreeMap::new(),
+            tls_sources: BTreeMap::new(),
             file_hosts: BTreeSet::new(),
             errors: Vec::new(),
         }));
