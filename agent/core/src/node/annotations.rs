@@ -177,11 +177,16 @@ pub const REASON_LIMIT: usize = 256;
 
 /// Makes one line of at most [`REASON_LIMIT`] bytes of a text, cut at a character.
 pub fn sentence(text: &str) -> String {
+    part(text, REASON_LIMIT)
+}
+
+/// Makes one line of at most `limit` bytes of a text that is a part of a sentence.
+pub(crate) fn part(text: &str, limit: usize) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() <= REASON_LIMIT {
+    if line.len() <= limit {
         return line;
     }
-    let mut end = REASON_LIMIT - '…'.len_utf8();
+    let mut end = limit.saturating_sub('…'.len_utf8());
     while !line.is_char_boundary(end) {
         end -= 1;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::annotations::Phase;
+use super::annotations::{Phase, REASON_LIMIT, part};
 use super::evidence::{Answer, Check};
 use super::idle::preflighted;
 use super::journal::{Applied, FailedModel, Goal, Inconclusive, Intent, Loaded, Record, Rung, Verdict};
@@ -12,6 +12,7 @@ use super::observed::{GuardSeen, Service};
 use super::plan::{Case, Counted, Kept, Plan, Step, Wake};
 use super::pulls;
 use super::remark;
+use super::turn::TurnSource;
 use crate::tree::Tree;
 
 /// The third inconclusive verdict for one revision is a failure.
@@ -107,12 +108,17 @@ pub(crate) fn undone(case: &Case<'_>, intent: &Intent) -> Plan {
         verdict => verdict.clone(),
     };
     let (phase, reason) = match &verdict {
-        Some(Verdict::Failed(why)) => failed(&mut record, intent, why, clock.wall),
+        Some(Verdict::Failed(why)) => {
+            failed(&mut record, intent, why, clock.wall);
+            (Phase::RolledBack, failure(&revision, why, case.seen.source))
+        }
         Some(Verdict::Inconclusive(why)) => {
             let before = record.inconclusive.take().filter(|earlier| earlier.revision == revision);
             let count = before.map_or(0, |earlier| earlier.count) + 1;
             if count >= INCONCLUSIVE_LIMIT {
-                failed(&mut record, intent, &format!("{why} ({count} times)"), clock.wall)
+                let why = format!("{why} ({count} times)");
+                failed(&mut record, intent, &why, clock.wall);
+                (Phase::RolledBack, failure(&revision, &why, case.seen.source))
             } else {
                 let wait = again_after(count);
                 let again_at = clock.wall.checked_add(wait).unwrap_or(clock.wall);
@@ -191,15 +197,26 @@ pub(crate) fn remember<T>(list: &mut Vec<T>, value: T, limit: usize) {
     list.drain(..surplus);
 }
 
-/// Remembers that a model failed here, and gives the phase and the reason to tell.
-pub(crate) fn failed(record: &mut Record, intent: &Intent, why: &str, at: jiff::Timestamp) -> (Phase, String) {
+/// What is said of what failed here: why, and what ends it. Of a long sentence the middle is left out, since without its end
+/// nobody knows what to do.
+pub(crate) fn failure(what: &str, why: &str, source: TurnSource) -> String {
+    let retry = match source {
+        TurnSource::Coordinator => "`retry NODE`",
+        TurnSource::Local => "`apply --retry`",
+    };
+    let head = format!("{what} failed here and was undone: ");
+    let remedy = format!("; edit the ConfigMap, or {retry} once the cause is gone");
+    let why = part(why, REASON_LIMIT.saturating_sub(head.len() + remedy.len()));
+    format!("{head}{why}{remedy}")
+}
+
+/// Remembers that a model failed here.
+pub(crate) fn failed(record: &mut Record, intent: &Intent, why: &str, at: jiff::Timestamp) {
     let revision = intent.goal.revision().to_owned();
     record.failed.retain(|failed| failed.model != intent.model);
-    let reason = format!("{revision} failed here and was undone: {why}");
     let failed = FailedModel { model: intent.model.clone(), revision, why: why.to_owned(), at };
     remember(&mut record.failed, failed, REMEMBERED);
     record.inconclusive = None;
-    (Phase::RolledBack, reason)
 }
 
 /// The record without its intent, and with what is loaded now.
@@ -242,4 +259,32 @@ pub(crate) fn proven_by(checks: &BTreeSet<Check>) -> String {
 
 fn words(checks: &BTreeSet<Check>) -> String {
     checks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::annotations::sentence;
+
+    #[test]
+    fn what_is_to_be_done_about_a_failure_is_said_however_long_its_cause_is() {
+        let short = "this configuration failed here and was undone: k3s cannot read the file (its log names the error); \
+                     edit the ConfigMap, or `retry NODE` once the cause is gone";
+        let why = "k3s cannot read the file (its log names the error)";
+        assert_eq!(failure("this configuration", why, TurnSource::Coordinator), short);
+        let long = format!("not proven within 120 s: kubelet: {}\nend", "é".repeat(300));
+        for (source, remedy) in [
+            (TurnSource::Coordinator, "…; edit the ConfigMap, or `retry NODE` once the cause is gone"),
+            (TurnSource::Local, "…; edit the ConfigMap, or `apply --retry` once the cause is gone"),
+        ] {
+            let told = failure("0123456789ab", &long, source);
+            let start = "0123456789ab failed here and was undone: not proven within 120 s: kubelet: éé";
+            assert!(told.starts_with(start) && told.ends_with(remedy), "{told}");
+            assert!(
+                (REASON_LIMIT - 1..=REASON_LIMIT).contains(&told.len()) && sentence(&told) == told,
+                "{}",
+                told.len()
+            );
+        }
+    }
 }

@@ -264,7 +264,7 @@ fn loaded(case: &Case<'_>, model: &super::journal::Digest) -> Option<Loaded> {
 fn loud(case: &Case<'_>, wanted: &Wanted, verdict: &judge::Cost) -> Plan {
     let model = case.seen.key.model(&wanted.registries);
     if let Some(failed) = case.record.failed.iter().find(|failed| failed.model == model) {
-        let reason = format!("this configuration failed here and was undone: {}", failed.why);
+        let reason = conclude::failure("this configuration", &failed.why, case.seen.source);
         let mut plan = Plan::resting(Phase::RolledBack, reason);
         plan.failed = Some(wanted.revision.clone());
         return plan;

@@ -73,7 +73,8 @@ fn when_all_others_answer_the_configuration_has_failed() {
     world.cluster.unwell.insert("s2".into(), Answer::Unknown("refuses our token (401)".into()));
     let (phase, reason) = undone(&mut world);
     assert_eq!(phase, Phase::RolledBack, "{reason}");
-    assert!(reason.contains("not proven within 120 s"), "{reason}");
+    assert!(reason.starts_with("this configuration failed here and was undone: not proven within 120 s"), "{reason}");
+    assert!(reason.ends_with("; edit the ConfigMap, or `retry NODE` once the cause is gone"), "{reason}");
     assert_eq!(world.cluster.others_asked, 1);
 }
 

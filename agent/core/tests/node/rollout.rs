@@ -52,9 +52,18 @@ fn a_file_that_k3s_refuses_is_undone_by_the_file_alone() {
     let mut world = World::managed();
     let restarts = world.restarts;
     world.wants("r2", &model(REFUSED, "two"));
+    let remedy = "; edit the ConfigMap, or `apply --retry` once the cause is gone";
+    let first_told = (0..1000).find_map(|_| {
+        let plan = world.pass(None);
+        world.pass_time(Duration::from_millis(500));
+        (plan.phase == Phase::RolledBack).then_some(plan.reason)
+    });
+    let first_told = first_told.unwrap_or_else(|| panic!("{}", world.told()));
+    let begins = first_told.starts_with("r2 failed here and was undone: k3s cannot read the file");
+    assert!(begins && first_told.ends_with(remedy), "{first_told}");
     let plan = world.settle(LONG);
     assert_eq!(plan.phase, Phase::RolledBack);
-    assert!(plan.reason.contains("k3s cannot read the file"), "{}", plan.reason);
+    assert!(plan.reason.contains("k3s cannot read the file") && plan.reason.ends_with(remedy), "{}", plan.reason);
     assert_eq!(world.restarts, restarts + 1, "a looping unit heals without a restart: {}", world.told());
     world.assert_at_rest();
     // The same content under another revision is answered at once.
