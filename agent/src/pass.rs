@@ -193,6 +193,14 @@ impl Passes {
         }
     }
 
+    /// The `retry` token that was honoured last, by this process or by an earlier one.
+    pub fn retried(&self) -> Option<String> {
+        match self.host.record() {
+            Ok(JournalSeen::Found(record)) => record.retries.last().cloned(),
+            Ok(JournalSeen::Missing | JournalSeen::Newer(_) | JournalSeen::Damaged(_)) | Err(_) => None,
+        }
+    }
+
     /// Does one pass.
     pub async fn pass(&mut self, given: Given<'_>) -> Result<Passed, PassError> {
         let now = clock().map_err(|source| PassError::Observe(HostError::Clock(source)))?.wall;

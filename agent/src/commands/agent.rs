@@ -122,12 +122,13 @@ pub async fn agent(args: &AgentArgs, lossy: &Lossy) -> Result<(), AgentError> {
 
 /// The probe of a new process: what an earlier one heard is known, and shown, without asking anybody.
 fn remembered(passes: &Passes, metrics: &Metrics) -> Probing {
+    let retry = passes.retried();
     match passes.probe_refused() {
         Some(refused) => {
             metrics.refused_before(refused.urls.len(), refused.at);
-            Probing::new(&refused.urls)
+            Probing::new(&refused.urls, retry)
         }
-        None => Probing::new(&[]),
+        None => Probing::new(&[], retry),
     }
 }
 

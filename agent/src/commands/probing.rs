@@ -26,13 +26,16 @@ pub(super) struct Probing {
     last: Option<Duration>,
     started: Option<Duration>,
     seed: u64,
+    /// The last `retry` token that is known, and whether it is newer than what the registries said last.
+    retry: Option<String>,
+    is_retried: bool,
     faults: Faults,
     news_at: Option<Duration>,
 }
 
 impl Probing {
-    /// `refused`: what an earlier process heard and made known.
-    pub(super) fn new(refused: &[String]) -> Self {
+    /// `refused`: what an earlier process heard and made known; `retry`: the last token that was honoured then.
+    pub(super) fn new(refused: &[String], retry: Option<String>) -> Self {
         let seed = u64::from_str_radix(&crate::random::dice(), 16).unwrap_or_default();
         Self {
             tasks: JoinSet::new(),
@@ -40,8 +43,19 @@ impl Probing {
             last: None,
             started: None,
             seed,
+            retry,
+            is_retried: false,
             faults: Faults::refused(refused),
             news_at: None,
+        }
+    }
+
+    /// Takes note of the last `retry` token that was honoured.
+    pub(super) fn retried(&mut self, token: Option<String>) {
+        if token.is_some() && token != self.retry {
+            (self.retry, self.is_retried) = (token, true);
+            // What is being asked may have been answered before it.
+            self.stop();
         }
     }
 
@@ -50,7 +64,7 @@ impl Probing {
         let started = *self.started.get_or_insert(now);
         match self.asking {
             Some(_) => Wait::ForInputs,
-            None => next_probe(self.last, refused, revision, started, now, self.seed),
+            None => next_probe(self.last, refused, revision, started, now, self.seed, self.is_retried),
         }
     }
 
@@ -94,7 +108,7 @@ impl Probing {
     /// Takes note of a report, of a preflight too, and gives what is to be made known.
     pub(super) fn heard(&mut self, probed: &Probed) -> Option<News> {
         let Probed { revision: _, at, report } = probed;
-        self.last = Some(*at);
+        (self.last, self.is_retried) = (Some(*at), false);
         if self.news_at.is_some_and(|before| at.saturating_sub(before) < NEWS_APART) {
             // It is told the next time, if it is still so.
             return None;

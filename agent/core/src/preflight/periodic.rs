@@ -20,8 +20,10 @@ pub enum Wait {
     ForInputs,
 }
 
-/// When to ask next. `last` is when all hosts were asked last, by a probe or by a preflight, on the clock of `now`; `refused` is the revision of which a host refused a credential, in this process or in an earlier
-/// one; `seed` is random, drawn once by a process; `started` is when it began to have inputs.
+/// When to ask next. `last` is when all hosts were asked last, by a probe or by a preflight, on the clock of `now`; `refused`
+/// is the revision of which a host refused a credential, in this process or in an earlier one; `seed` is random, drawn once
+/// by a process; `started` is when it began to have inputs; `is_retried` tells of a `retry` since: whoever unlocked an
+/// account wants to see that it helped.
 pub fn next_probe(
     last: Option<Duration>,
     refused: Option<&str>,
@@ -29,9 +31,13 @@ pub fn next_probe(
     started: Duration,
     now: Duration,
     seed: u64,
+    is_retried: bool,
 ) -> Wait {
     if refused == Some(revision) {
         return Wait::ForInputs;
+    }
+    if is_retried {
+        return Wait::Now;
     }
     let due = match last {
         Some(last) => {
@@ -59,7 +65,7 @@ mod tests {
     use super::*;
 
     fn next(last: Option<u64>, refused: Option<&str>, now: Duration, seed: u64) -> Wait {
-        next_probe(last.map(Duration::from_secs), refused, "r1", Duration::ZERO, now, seed)
+        next_probe(last.map(Duration::from_secs), refused, "r1", Duration::ZERO, now, seed, false)
     }
 
     #[test]
@@ -77,6 +83,17 @@ mod tests {
             let hours = (due.as_secs() - 100) as f64 / 3600.0;
             assert!((5.5..6.5).contains(&hours), "{hours}");
             assert_eq!(next(Some(100), None, due, seed), Wait::Now);
+        }
+    }
+
+    #[test]
+    fn after_a_retry_it_is_asked_at_once_and_not_what_was_refused_since() {
+        let now = Duration::from_secs(101);
+        for last in [None, Some(Duration::from_secs(100))] {
+            let next = |refused, is_retried| next_probe(last, refused, "r1", now, now, 7, is_retried);
+            assert!(matches!(next(None, false), Wait::Until(_)));
+            assert_eq!((next(None, true), next(Some("r0"), true)), (Wait::Now, Wait::Now));
+            assert_eq!(next(Some("r1"), true), Wait::ForInputs);
         }
     }
 

@@ -25,6 +25,7 @@ impl Loop {
         }
         let is_wanted = !is_busy && self.passes.is_node() && policy.mode == Mode::Manage && policy.preflight.is_on();
         let (Some(revision), Ok(now)) = (plan.revision.as_ref().filter(|_| is_wanted), clock()) else { return later };
+        self.probing.retried(self.passes.retried());
         let refused = self.passes.probe_refused().map(|refused| refused.revision);
         match self.probing.due(revision, refused.as_deref(), now.boot) {
             Wait::Until(due) => return Instant::now() + due.saturating_sub(now.boot),

@@ -216,6 +216,53 @@ async fn a_process_that_starts_anew_sends_no_refused_credential_again_until_retr
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_has_the_registries_asked_at_once_and_once() {
+    let (mut bed, log, registry) = probing().await;
+    let sent = || log.lock().unwrap().iter().filter(|line| line.contains("with credential")).count();
+    *registry.mood.lock().unwrap() = Mood::Refuses;
+    bed.looping.turn_of_the_loop(false).await;
+    let probed = bed.looping.probing.done().await.unwrap();
+    bed.looping.probed(&probed);
+    let turns = async |bed: &mut Bed| {
+        for _ in 0..3 {
+            bed.looping.turn_of_the_loop(false).await;
+        }
+        bed.looping.probing.is_asking()
+    };
+    assert!(!turns(&mut bed).await && sent() == 1, "{log:?}");
+    for (token, mood) in [("locked", Mood::Refuses), ("unlocked", Mood::Takes), ("again", Mood::Takes)] {
+        let before = sent();
+        *registry.mood.lock().unwrap() = mood;
+        bed.annotate("retry", token.into());
+        bed.until(|bed| bed.looping.probing.is_asking()).await;
+        let probed = bed.looping.probing.done().await.unwrap();
+        assert_eq!(probed.report.has_refusal(), mood == Mood::Refuses);
+        bed.looping.probed(&probed);
+        assert!(!turns(&mut bed).await && sent() == before + 1, "{token}: {log:?}");
+    }
+    let fine = "probe_registries{verdict=\"fine\"} 1";
+    assert!(bed.looping.metrics.encode().contains(fine), "{}", said(&bed));
+    let before = sent();
+    bed.dies();
+    bed.until(|bed| bed.looping.metrics.encode().contains("pass_phase{phase=\"Current\"} 1")).await;
+    assert!(!turns(&mut bed).await && sent() == before, "a process that starts anew knows the token");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_asked_when_a_retry_comes_is_asked_anew() {
+    let (mut bed, log, registry) = probing().await;
+    *registry.mood.lock().unwrap() = Mood::Sleeps;
+    bed.until(|_| log.lock().unwrap().iter().any(|line| line.starts_with("registry"))).await;
+    assert!(bed.looping.probing.is_asking());
+    *registry.mood.lock().unwrap() = Mood::Takes;
+    bed.annotate("retry", "awake".into());
+    bed.until(|bed| bed.looping.passes.retried().as_deref() == Some("awake")).await;
+    let probed = bed.looping.probing.done().await.unwrap();
+    bed.looping.probed(&probed);
+    assert!(bed.looping.metrics.encode().contains("probe_registries{verdict=\"fine\"} 1"), "{}", said(&bed));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_pass_waits_for_a_probe_and_a_turn_ends_it() {
     let (mut bed, _, registry) = probing().await;
     *registry.mood.lock().unwrap() = Mood::Sleeps;
