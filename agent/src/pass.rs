@@ -201,6 +201,15 @@ impl Passes {
         }
     }
 
+    /// Names what lies here, if something was proven here: by its revision, or as somebody else's.
+    pub fn lies(&self) -> Option<String> {
+        let record = match self.host.record() {
+            Ok(JournalSeen::Found(record)) => record,
+            Ok(JournalSeen::Missing | JournalSeen::Newer(_) | JournalSeen::Damaged(_)) | Err(_) => return None,
+        };
+        record.name_of(&self.host.tree().ok()?, &self.key)
+    }
+
     /// Does one pass.
     pub async fn pass(&mut self, given: Given<'_>) -> Result<Passed, PassError> {
         let now = clock().map_err(|source| PassError::Observe(HostError::Clock(source)))?.wall;

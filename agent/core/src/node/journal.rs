@@ -146,11 +146,12 @@ pub struct Refused {
 }
 
 /// Registries that refused their credential to this node, for one revision. Neither the credential nor a digest of it
-/// is kept: the revision says when there is another one.
+/// is kept: the revision says when there is another one, and of somebody else's file the digest of its tree, which like
+/// all of them never leaves the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeRefused {
-    /// The revision.
+    /// The revision, or the digest of a tree: [`Record::name_of`].
     pub revision: String,
     /// What was asked, as it is shown: without user part and query.
     pub urls: Vec<String>,

@@ -4,6 +4,18 @@
 use super::heard::ProbeSeen;
 use super::journal::{ProbeRefused, Record};
 use super::plan::{Desired, Observed, Plan, Step};
+use crate::digest::Key;
+use crate::tree::Tree;
+
+impl Record {
+    /// Names what lies here for what is heard of it: by its revision, if it is what was proven; a file that somebody else
+    /// wrote has none, and what is refused of it says nothing of ours. Nothing, where nothing was proven.
+    pub fn name_of(&self, lies: &Tree, key: &Key) -> Option<String> {
+        let applied = self.applied.as_ref()?;
+        let lies = key.tree(lies);
+        Some(if lies == applied.tree { applied.revision.clone() } else { lies.0 })
+    }
+}
 
 /// Has what was heard written down with the rest of the plan, and what is no longer about anything taken out.
 pub(crate) fn remember(seen: &Observed, record: &Record, mut plan: Plan) -> Plan {
@@ -36,7 +48,7 @@ fn kept(seen: &Observed, before: &Record, written: &Record) -> Option<ProbeRefus
     refused.filter(|refused| is_of_interest(seen, written, &refused.revision))
 }
 
-/// Of a revision that neither runs here nor is on its way here nothing has to be known.
+/// Of what neither lies or runs here nor is on its way here nothing has to be known.
 fn is_of_interest(seen: &Observed, record: &Record, revision: &str) -> bool {
     let is_applied = record.applied.as_ref().is_some_and(|applied| applied.revision == revision);
     let is_begun = record.intent.as_ref().is_some_and(|intent| intent.goal.revision() == revision);
@@ -44,5 +56,10 @@ fn is_of_interest(seen: &Observed, record: &Record, revision: &str) -> bool {
         Desired::Ready(wanted) => wanted.revision == revision,
         Desired::Waiting(_) | Desired::None | Desired::Refused(_) => false,
     };
-    is_applied || is_begun || is_wanted
+    // Somebody else's file, for as long as it lies here.
+    let lies = || match &seen.host {
+        Ok(host) => seen.key.tree(&host.disk.tree).0 == revision,
+        Err(_) => true,
+    };
+    is_applied || is_begun || is_wanted || lies()
 }

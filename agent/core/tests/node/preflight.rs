@@ -4,7 +4,7 @@ use agent_core::node::annotations::Phase;
 use agent_core::node::heard::{Inquiry, ProbeSeen};
 use agent_core::node::journal::ProbeRefused;
 use agent_core::node::plan::Desired;
-use agent_core::policy::{Enforcement, Mode, Preflight};
+use agent_core::policy::{Drift, Enforcement, Mode, Preflight};
 use agent_core::registries::model::Registries;
 use agent_core::tree::Tree;
 
@@ -170,6 +170,38 @@ fn a_credential_that_a_probe_saw_refused_is_kept_until_the_inputs_are_others() {
     world.wants("r3", &first());
     assert_eq!(world.settle(HOUR).phase, Phase::Current, "{}", world.told());
     assert_eq!(kept(&world), None);
+}
+
+#[test]
+fn what_was_refused_of_somebody_elses_file_is_kept_of_that_file_while_it_lies_there() {
+    let mut world = managed();
+    world.policy.drift = Drift::Report;
+    let name = |world: &World| world.record.as_ref().unwrap().name_of(&world.disk, &world.key()).unwrap();
+    let kept = |world: &World| world.record.as_ref().unwrap().probe_refused.as_ref().map(|kept| kept.revision.clone());
+    assert_eq!(name(&world), "r1");
+    let ours = world.disk.clone();
+    let refused = |world: &mut World| {
+        let (revision, urls) = (name(world), vec!["https://m.example.com/v2/".to_owned()]);
+        let refused = ProbeRefused { revision: revision.clone(), urls, at: "2026-11-21T00:00:00Z".parse().unwrap() };
+        world.hears(ProbeSeen { revision: revision.clone(), refused: Some(refused) });
+        revision
+    };
+    world.write(tree(&model("docker.io", "theirs")));
+    let theirs = refused(&mut world);
+    assert_ne!(theirs, "r1");
+    for _ in 0..3 {
+        world.die();
+        assert_eq!(world.settle(HOUR).phase, Phase::Invalid, "{}", world.told());
+        assert_eq!(kept(&world).as_ref(), Some(&theirs));
+    }
+    world.write(tree(&model("docker.io", "another")));
+    world.settle(HOUR);
+    assert_eq!(kept(&world), None, "it lies there no more");
+    refused(&mut world);
+    assert!(kept(&world).is_some());
+    world.write(ours);
+    assert_eq!(world.settle(HOUR).phase, Phase::Current, "{}", world.told());
+    assert_eq!(kept(&world), None, "nothing is known against ours");
 }
 
 #[test]

@@ -24,10 +24,13 @@ impl Loop {
             self.probing.stop();
         }
         let is_wanted = !is_busy && self.passes.is_node() && policy.mode == Mode::Manage && policy.preflight.is_on();
-        let (Some(revision), Ok(now)) = (plan.revision.as_ref().filter(|_| is_wanted), clock()) else { return later };
+        if !is_wanted || plan.revision.is_none() {
+            return later;
+        }
+        let (Some(lies), Ok(now)) = (self.passes.lies(), clock()) else { return later };
         self.probing.retried(self.passes.retried());
         let refused = self.passes.probe_refused().map(|refused| refused.revision);
-        match self.probing.due(revision, refused.as_deref(), now.boot) {
+        match self.probing.due(&lies, refused.as_deref(), now.boot) {
             Wait::Until(due) => return Instant::now() + due.saturating_sub(now.boot),
             Wait::ForInputs => return later,
             Wait::Now => {}
@@ -36,8 +39,10 @@ impl Loop {
         let Ok(Ok(installation)) = host.installation(hints).await else { return later };
         let scope = Scope::from(&policy.preflight);
         // What lies here, which containerd sends anyway: nothing new is tried without a turn.
-        if let Some(asking) = Asking::of_node(&installation, host.root(), scope) {
-            self.probing.begin(revision.clone(), now.boot, asking);
+        let asking = Asking::of_node(&installation, host.root(), scope);
+        // What is heard must be remembered of what was asked, and somebody may have written meanwhile.
+        if let Some(asking) = asking.filter(|_| self.passes.lies().as_ref() == Some(&lies)) {
+            self.probing.begin(lies, now.boot, asking);
         }
         later
     }

@@ -7,6 +7,7 @@ use agent_core::node::observed::{
 };
 use agent_core::node::plan::Depth;
 use agent_core::registries::lint::FileFact;
+use agent_core::tree::Tree;
 
 use super::{Host, HostError, Serving};
 use crate::host::service::Service;
@@ -29,6 +30,15 @@ impl Host {
             Ok(None) => FileFact::Missing,
             Err(_) => FileFact::Unreadable,
         }
+    }
+
+    /// What lies there.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn tree(&self) -> Result<Tree, HostError> {
+        Ok(self.configuration().read_tree()?.tree)
     }
 
     /// Looks at everything.

@@ -1,5 +1,6 @@
 //! With a registry of its own: what is asked of it when, and what follows.
 
+use agent_core::policy::Drift;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -259,6 +260,50 @@ async fn what_is_being_asked_when_a_retry_comes_is_asked_anew() {
     bed.until(|bed| bed.looping.passes.retried().as_deref() == Some("awake")).await;
     let probed = bed.looping.probing.done().await.unwrap();
     bed.looping.probed(&probed);
+    assert!(bed.looping.metrics.encode().contains("probe_registries{verdict=\"fine\"} 1"), "{}", said(&bed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_what_somebody_else_wrote_says_nothing_of_what_was_proven() {
+    let (mut bed, log, registry) = probing().await;
+    let path = format!("{OURS}/configmaps/registries");
+    let mut config_map = bed.fake.object(&path);
+    config_map["data"]["policy.yaml"] = "drift: report\n".into();
+    bed.fake.put(&path, config_map);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bed.until(|bed| bed.looping.last_policy.as_ref().is_some_and(|policy| policy.drift == Drift::Report)).await;
+    let ours = fs::read_to_string(bed.file()).unwrap();
+    let write = |bed: &Bed, text: &str| {
+        #[expect(clippy::disallowed_methods, reason = "a test plays another writer")]
+        fs::write(bed.file(), text).unwrap();
+    };
+    let sent = || log.lock().unwrap().iter().filter(|line| line.contains("with credential")).count();
+    let probed = bed.looping.probing.done().await.unwrap();
+    bed.looping.probed(&probed);
+    write(&bed, &ours.replace(PASSWORD, "canary-theirs"));
+    bed.until(|bed| bed.says("reason").is_some_and(|reason| reason.ends_with("the policy only reports it"))).await;
+    *registry.mood.lock().unwrap() = Mood::Refuses;
+    let before = sent();
+    let probes = async |bed: &mut Bed| {
+        bed.looping.probing.is_due();
+        bed.looping.turn_of_the_loop(false).await;
+        if !bed.looping.probing.is_asking() {
+            return false;
+        }
+        let probed = bed.looping.probing.done().await.unwrap();
+        bed.looping.probed(&probed);
+        bed.looping.turn_of_the_loop(false).await;
+        true
+    };
+    assert!(probes(&mut bed).await && sent() == before + 1, "{log:?}");
+    assert!(!probes(&mut bed).await, "theirs would only be refused again");
+    *registry.mood.lock().unwrap() = Mood::Takes;
+    write(&bed, &ours);
+    // Its time had come before, and ours was never refused.
+    bed.until(|bed| bed.looping.probing.is_asking()).await;
+    let probed = bed.looping.probing.done().await.unwrap();
+    bed.looping.probed(&probed);
+    assert_eq!(sent(), before + 2, "{log:?}");
     assert!(bed.looping.metrics.encode().contains("probe_registries{verdict=\"fine\"} 1"), "{}", said(&bed));
 }
 
