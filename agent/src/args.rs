@@ -3,7 +3,7 @@
 mod cluster;
 mod daemons;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -54,6 +54,18 @@ pub enum Output {
     Json,
 }
 
+impl Output {
+    /// What `--output` means where it may also name a place. Everywhere else its values are forms, and whoever writes
+    /// `--output json` here too must not get credentials in a file of that name: such a file is `./json`.
+    pub fn or_place(value: Option<&Path>) -> (Self, Option<&Path>) {
+        match value.and_then(Path::to_str) {
+            Some("json") => (Self::Json, None),
+            Some("text") => (Self::Text, None),
+            Some(_) | None => (Self::Text, value),
+        }
+    }
+}
+
 /// How k3s is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ServiceArg {
@@ -92,6 +104,7 @@ Examples:
 Examples:
   k3s-registry-agent render --inputs examples/ghcr-migration
   k3s-registry-agent render --inputs DIR --output registries.yaml              with credentials, mode 0600
+  k3s-registry-agent render --inputs DIR --output json                         redacted, with the lint's findings
   k3s-registry-agent render --inputs DIR --runtime ./runtime                   what k3s would make of it for containerd")]
     Render(RenderArgs),
     /// Show what would change on a node, redacted.
@@ -214,8 +227,8 @@ pub struct RenderArgs {
     /// A directory of manifests.
     #[arg(long, env = "K3S_REGISTRY_AGENT_INPUTS")]
     pub inputs: PathBuf,
-    /// Write the file there, with credentials, mode 0600.
-    #[arg(long)]
+    /// Write the file there, with credentials, mode 0600; "json" shows the result as JSON instead, redacted.
+    #[arg(long, value_name = "FILE|json")]
     pub output: Option<PathBuf>,
     /// Write there what k3s would make of it: certs.d/HOST/hosts.toml, and the auth tables of config.toml (mode 0600).
     #[arg(long)]
@@ -278,8 +291,9 @@ pub struct ProbeArgs {
 pub struct ImportArgs {
     /// An existing registries.yaml.
     pub file: PathBuf,
-    /// A directory to write the manifests to (mode 0600: one of them holds the credentials).
-    #[arg(long)]
+    /// A directory to write the manifests to (mode 0600: one of them holds the credentials); "json" shows the result as
+    /// JSON instead, without them.
+    #[arg(long, value_name = "DIR|json")]
     pub output: Option<PathBuf>,
     /// Namespace of the objects.
     #[arg(long, default_value = agent_core::inputs::NAMESPACE)]

@@ -70,10 +70,14 @@ async fn run(command: &Command, lossy: &Lossy) -> ExitCode {
         Command::Resume(args) => (operate::pause(args, false).await.map_err(|error| fault(&error)), args.output),
         Command::Retry(args) => (operate::retry(args).await.map_err(|error| fault(&error)), args.output),
         Command::Diff(args) => (diff::diff(args).await.map_err(|error| fault(&error)), args.output),
-        Command::Render(args) => (render::render(args).map_err(|error| fault(&error)), Output::Text),
+        Command::Render(args) => {
+            (render::render(args).map_err(|error| fault(&error)), Output::or_place(args.output.as_deref()).0)
+        }
         Command::Lint(args) => (lint::lint(args).map_err(|error| fault(&error)), args.output),
         Command::Probe(args) => (probe::probe(args).await.map_err(|error| fault(&error)), args.output),
-        Command::Import(args) => (import::import(args).map_err(|error| fault(&error)), Output::Text),
+        Command::Import(args) => {
+            (import::import(args).map_err(|error| fault(&error)), Output::or_place(args.output.as_deref()).0)
+        }
     };
     match answer {
         Ok(answer) => show(&answer, output),

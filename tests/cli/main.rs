@@ -155,6 +155,31 @@ fn programs_get_the_same_as_json() {
     assert!(refused.1["refused"][0].as_str().unwrap().contains("line 1, column 1"), "{}", refused.1);
 }
 
+/// Where `--output` names a place as well: whoever asks for JSON there gets it, and no file with credentials.
+#[test]
+fn json_that_is_asked_of_render_and_import_is_shown_and_makes_no_file() {
+    let bed = migration();
+    bed.apply().says(3, &[]);
+    let file = format!("node/{}", common::FILE);
+    let before = snapshot(bed.path());
+    let json = |arguments: &[&str], code: i32| -> Value {
+        let ran = bed.run(arguments);
+        ran.says(code, &[]).never_says(&["PLACEHOLDER-TOKEN"]);
+        serde_json::from_str(&ran.stdout).unwrap()
+    };
+    let said = json(&["render", "--inputs", "inputs", "--output", "json"], 0);
+    assert!(said["registries"].as_str().unwrap().contains("registry.bto.bar"), "{said}");
+    let said = json(&["import", &file, "--output", "json"], 0);
+    assert_eq!(said["hasSecret"], true);
+    bed.run(&["render", "--inputs", "inputs", "--output", "text"]).says(0, &["password: <redacted>"]);
+    assert_eq!(snapshot(bed.path()), before);
+    change(&bed, "registries.yaml", "configs:", "config:");
+    let said = json(&["render", "--inputs", "inputs", "--output", "json"], 2);
+    assert!(said["refused"][0].as_str().unwrap().contains("did you mean"), "{said}");
+    change(&bed, "registries.yaml", "config:", "configs:");
+    bed.run(&["render", "--inputs", "inputs", "--output", "./json"]).says(0, &["written    ./json"]);
+}
+
 #[test]
 fn a_plain_file_is_judged_as_k3s_reads_it() {
     let bed = Bed::new();

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::apply::{findings_json, findings_text};
 use super::{Answer, Code, line};
-use crate::args::ImportArgs;
+use crate::args::{ImportArgs, Output};
 use crate::host::files::{FilesError, write_file};
 
 /// Why `import` could not be done.
@@ -39,6 +39,7 @@ pub enum ImportError {
 /// Runs `import`. A Secret is written to a file of mode 0600, and never shown.
 pub fn import(args: &ImportArgs) -> Result<Answer, ImportError> {
     let ImportArgs { file, output, namespace } = args;
+    let (_, output) = Output::or_place(output.as_deref());
     let bytes = std::fs::read(file).map_err(|source| ImportError::Read { path: file.clone(), source })?;
     let document = match on_disk::read(&bytes) {
         OnDisk::Read(document) => document,

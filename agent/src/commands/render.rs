@@ -19,7 +19,7 @@ use serde_json::json;
 use super::apply::{findings_json, findings_text};
 use super::session::{self, SessionError};
 use super::{Answer, Code, line};
-use crate::args::RenderArgs;
+use crate::args::{Output, RenderArgs};
 use crate::host::HostError;
 use crate::host::clock::clock;
 use crate::host::files::{FilesError, write_file};
@@ -44,6 +44,7 @@ pub enum RenderError {
 /// Runs `render`. Without `--output` and `--runtime` nothing is written.
 pub fn render(args: &RenderArgs) -> Result<Answer, RenderError> {
     let RenderArgs { inputs, output, runtime, disable_default_registry_endpoint, embedded_registry } = args;
+    let (_, output) = Output::or_place(output.as_deref());
     let inputs = session::read_inputs(inputs)?;
     let installation = installation(*disable_default_registry_endpoint, embedded_registry.clone());
     let (mut prepared, refused) = made(&inputs, NAMESPACE, &installation);
