@@ -70,6 +70,11 @@ fn a_foreign_file_is_not_thrown_away_until_the_policy_says_so() {
     let ran = bed.apply();
     ran.says(2, &["phase      Invalid: ", "docker.io", "m.example", "import", "adopt: replace", "not touched"])
         .never_says(&[PASSWORD]);
+    // What would be refused is refused by those that only look, too, and no comparison is claimed.
+    let plan = bed.run(&["plan", "--inputs", "inputs", "--root", "node"]);
+    for ran in [bed.diff(), plan] {
+        ran.says(2, &["would write nothing: ", "docker.io", "adopt: replace"]).never_says(&["change     none"]);
+    }
     assert_eq!((bed.text().as_str(), fs::metadata(bed.file()).unwrap().mode() & 0o7777), (EARLIER, 0o640));
     bed.input(
         "a.yaml",
@@ -194,4 +199,20 @@ fn another_writer_is_given_way_to_until_somebody_retries() {
     bed.apply().says(2, &["phase      Invalid: ", "3 restores within an hour", "apply --retry", "not touched"]);
     bed.run(&["apply", "--inputs", "inputs", "--root", "node", "--retry"]).says(3, &["written, mode 0600"]);
     assert_eq!(bed.text(), ours);
+}
+
+#[test]
+fn a_rotated_ca_is_told_as_the_content_of_a_file() {
+    let bed = Bed::with(&[("a.yaml", &config_map(&mirror("a.example", "https://m.example")))]);
+    let ca = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        secret("ca", "Opaque", Some("m.example"), &[("ca.crt", &params.self_signed(&key).unwrap().pem())])
+    };
+    bed.input("ca.yaml", &ca("one"));
+    bed.apply().says(3, &[]);
+    bed.input("ca.yaml", &ca("two"));
+    bed.diff().says(0, &["change     the content of TLS files alone", "effect     files ("]);
+    bed.apply().says(0, &["effect     files (", "restart    not needed"]);
+    bed.diff().says(0, &["change     none\n"]);
 }

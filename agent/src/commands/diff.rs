@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use agent_core::inputs::NAMESPACE;
-use agent_core::node::annotations::NodeSeen;
+use agent_core::node::annotations::{NodeSeen, Phase};
 use agent_core::node::discovery::Hints;
 use agent_core::node::plan::{Desired, Plan, Step};
 use agent_core::node::turn::TurnSource;
 use agent_core::policy::Policy;
+use agent_core::registries::effect::Effect;
 use agent_core::registries::finding::Finding;
 use serde_json::json;
 
@@ -76,8 +77,16 @@ impl Looked {
             line(&mut text, "change", &change.to_string());
         }
         let rewrites = plan.steps.iter().any(|step| matches!(step, Step::Replace(_)));
-        if plan.changes.is_empty() {
-            let same = if rewrites { "none in meaning; its bytes would be rewritten" } else { "none" };
+        let is_refused = plan.phase == Phase::Invalid;
+        // Nothing was compared where nothing would be written.
+        if plan.changes.is_empty() && !is_refused {
+            let same = match (rewrites, plan.effect) {
+                (false, _) => "none",
+                (true, Some(Effect::Files)) => "the content of TLS files alone",
+                (true, Some(Effect::None | Effect::Live | Effect::Restart) | None) => {
+                    "none in meaning; its bytes would be rewritten"
+                }
+            };
             line(&mut text, "change", same);
         }
         if let Some(effect) = plan.effect {
@@ -93,6 +102,6 @@ impl Looked {
             "reason": plan.reason,
             "findings": findings_json(findings),
         });
-        Answer { text, json, code: Code::Done }
+        Answer { text, json, code: if is_refused { Code::Refused } else { Code::Done } }
     }
 }
