@@ -92,9 +92,14 @@ fn show(answer: &Answer, output: Output) -> ExitCode {
     match written {
         Ok(()) => answer.code.into(),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => answer.code.into(),
-        Err(error) => fault(&error),
+        Err(error) => fault(&Unshown(error)),
     }
 }
+
+/// What was to be done is done, and its result cannot be shown.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the result to the standard output")]
+struct Unshown(#[source] std::io::Error);
 
 fn fault(error: &dyn std::error::Error) -> ExitCode {
     // Nothing is left to be done if even this cannot be written.

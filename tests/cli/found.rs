@@ -216,3 +216,15 @@ fn a_rotated_ca_is_told_as_the_content_of_a_file() {
     bed.apply().says(0, &["effect     files (", "restart    not needed"]);
     bed.diff().says(0, &["change     none\n"]);
 }
+
+/// A disk that is full is found in many places: which one it is here is said.
+#[test]
+fn a_result_that_cannot_be_shown_is_a_fault_that_names_the_output() {
+    let bed = Bed::with(&[("a.yaml", &config_map(&mirror("a.example", "https://m.example")))]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let arguments = ["apply", "--inputs", "inputs", "--root", "node"];
+    let apply = command(&arguments).current_dir(bed.path()).stdout(full).spawn().unwrap();
+    ran(finish(apply, LONG))
+        .says(1, &["error: cannot write the result to the standard output", "No space left on device"]);
+    assert!(bed.text().contains("m.example"));
+}
