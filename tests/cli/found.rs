@@ -228,3 +228,11 @@ fn a_result_that_cannot_be_shown_is_a_fault_that_names_the_output() {
         .says(1, &["error: cannot write the result to the standard output", "No space left on device"]);
     assert!(bed.text().contains("m.example"));
 }
+
+#[test]
+fn a_node_that_cannot_be_looked_at_has_a_phase_with_a_reason() {
+    let bed = Bed::with(&[("a.yaml", &config_map(&mirror("a.example", "https://m.example")))]);
+    put(&bed.root().join("etc/rancher/k3s"), b"", 0o644);
+    bed.apply()
+        .says(1, &["phase      Pending: the node could not be looked at\n", "/etc/rancher/k3s: Not a directory"]);
+}

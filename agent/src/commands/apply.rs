@@ -170,7 +170,8 @@ impl Said {
         let Self { what, findings, first, last, wrote, restarted, restart_left } = self;
         let mut text = findings_text(&findings, &[]);
         let phase = last.as_ref().map_or(Phase::Pending, |plan| plan.phase);
-        let reason = last.as_ref().map_or_else(String::new, |plan| plan.reason.clone());
+        let unseen = || "the node could not be looked at".to_owned();
+        let reason = last.as_ref().map_or_else(unseen, |plan| plan.reason.clone());
         let effect = first.as_ref().and_then(|plan| plan.effect);
         let changes = first.as_ref().map(|plan| plan.changes.clone()).unwrap_or_default();
         line(&mut text, "from", &what);
