@@ -165,6 +165,14 @@ fn bad_inputs() -> Vec<Bad> {
             says: &["s.yaml, line ", "column ", "not valid YAML"],
         },
         Bad {
+            what: "a ConfigMap that is no YAML",
+            inputs: vec![("a.yaml", config_map("mirrors:\n  *:\n    endpoint: [\"https://b.example\"]\n"))],
+            says: &[
+                "ConfigMap k3s-registry-agent/registries, key `registries.yaml`: line 2, column 4",
+                "write the wildcard as `\"*\"`, in quotes",
+            ],
+        },
+        Bad {
             what: "a folder name that would make k3s delete directories",
             inputs: vec![("a.yaml", config_map(&mirror("..", "https://b.example")))],
             says: &["line 2, column 3", "mirrors.\"..\""],

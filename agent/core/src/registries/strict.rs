@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::decode::{Decoded, Problem, decode};
 use super::document::{Document, KeyPath, Mark, Note, NoteKind};
 use super::keys::Level;
+use super::lint::remedy as reading_remedy;
 use super::model::Registries;
 use crate::yaml;
 use walk::{Shape, Walk};
@@ -45,7 +46,7 @@ pub enum InputErrorKind {
     #[error("the text is larger than 1 MiB")]
     TooLarge,
     /// k3s cannot parse it.
-    #[error("{0}")]
+    #[error("{what}{remedy}", what = .0, remedy = reading_remedy(.0))]
     NotYaml(&'static str),
     /// k3s rejects the file over it.
     #[error("{0}")]
@@ -239,7 +240,15 @@ mod tests {
                 "configs: {a: {tls: {insecure_skip_verify: yes}}}",
                 "line 1, column 43: configs.a.tls.insecure_skip_verify: write true instead of a word that only YAML 1.1 takes for it",
             ),
-            ("mirrors:\n\ta: {}", "line 2, column 1: a tab where the indentation must be spaces"),
+            (
+                "mirrors:\n\ta: {}",
+                "line 2, column 1: a tab where the indentation must be spaces; replace each tab by two spaces",
+            ),
+            ("mirrors: [", "line 2, column 1: did not find expected node content; correct the line, or the one above"),
+            (
+                "mirrors:\n  *:\n",
+                "line 2, column 4: an alias or anchor needs a name of letters and digits: put text that starts with '*' or '&' in quotes; write the wildcard as `\"*\"`, in quotes",
+            ),
             (
                 "mirrors: {a: {endpoint: [~]}}",
                 "line 1, column 26: mirrors.a.endpoint[0]: nothing stands here; write a value or remove the line",

@@ -27,6 +27,7 @@ mod view;
 mod wildcard;
 
 pub use rejected::lint_rejected;
+pub(crate) use rejected::remedy;
 
 use rules::Rule;
 use view::View;

@@ -30,16 +30,20 @@ pub fn lint_rejected(rejection: &Rejection) -> Vec<Finding> {
     let Rejection { at, what, notes } = rejection;
     let document = Document::default();
     let mut out = Findings { document: &document, list: Vec::new() };
-    let remedy = match REMEDIES.iter().find(|(says, _)| what.contains(says)) {
+    let message = format!("k3s cannot read the file and does not start with it: {what}{}", remedy(what));
+    out.push(rules::UNREADABLE, KeyPath::default(), *at, message);
+    structure::check_notes(notes, &mut out);
+    out.sorted()
+}
+
+/// What to write instead, to be put behind what the reader says.
+pub(crate) fn remedy(what: &str) -> String {
+    match REMEDIES.iter().find(|(says, _)| what.contains(says)) {
         Some((_, remedy)) => format!("; {remedy}"),
         // The reader's own words already say it.
         None if what.contains(": ") => String::new(),
         None => "; correct the line, or the one above".to_owned(),
-    };
-    let message = format!("k3s cannot read the file and does not start with it: {what}{remedy}");
-    out.push(rules::UNREADABLE, KeyPath::default(), *at, message);
-    structure::check_notes(notes, &mut out);
-    out.sorted()
+    }
 }
 
 #[cfg(test)]
