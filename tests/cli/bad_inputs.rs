@@ -173,6 +173,14 @@ fn bad_inputs() -> Vec<Bad> {
             ],
         },
         Bad {
+            what: "such a name in a part of the file that a Secret gives",
+            inputs: vec![
+                fine(),
+                ("s.yaml", secret("part", "Opaque", None, &[("registries.yaml", &mirror("..", "https://b.example"))])),
+            ],
+            says: &["error [key-deletes-directories] mirrors.\"..\": from Secret k3s-registry-agent/part: k3s makes"],
+        },
+        Bad {
             what: "a folder name that would make k3s delete directories",
             inputs: vec![("a.yaml", config_map(&mirror("..", "https://b.example")))],
             says: &["line 2, column 3", "mirrors.\"..\""],

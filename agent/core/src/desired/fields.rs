@@ -25,7 +25,7 @@ pub(super) struct Fields<'d> {
     pub tls_sources: BTreeMap<String, String>,
     pub refusals: Vec<Refusal>,
     /// Who gave a field first.
-    origins: BTreeMap<KeyPath, Source>,
+    pub origins: BTreeMap<KeyPath, Source>,
 }
 
 impl<'d> Fields<'d> {

@@ -65,6 +65,41 @@ pub struct Desired {
     pub file_hosts: BTreeSet<String>,
     /// What is not as it was probably meant, but does not block.
     pub notes: Vec<Finding>,
+    /// The objects beside the ConfigMap, by the field that each gave.
+    givers: BTreeMap<KeyPath, String>,
+}
+
+impl Desired {
+    /// Names the object that gave what a finding is about. A finding's place is one of the ConfigMap's text, so what
+    /// another object gave would be looked for in the wrong line, or in no line at all.
+    #[must_use]
+    pub fn named(&self, finding: Finding) -> Finding {
+        if self.document.marks.contains_key(&finding.path) {
+            return finding;
+        }
+        match self.giver(&finding.path) {
+            Some(object) => Finding { at: None, message: format!("from {object}: {}", finding.message), ..finding },
+            None => finding,
+        }
+    }
+
+    /// Who gave the field at this path or above it; or everything below it.
+    fn giver(&self, path: &KeyPath) -> Option<&String> {
+        let mut above = path.clone();
+        while !above.keys().is_empty() {
+            if let Some(object) = self.givers.get(&above) {
+                return Some(object);
+            }
+            above = above.parent();
+        }
+        if path.keys().is_empty() {
+            return None;
+        }
+        let below = self.givers.range(path.clone()..).take_while(|(field, _)| field.keys().starts_with(path.keys()));
+        let mut objects = below.map(|(_, object)| object);
+        let first = objects.next()?;
+        objects.all(|object| object == first).then_some(first)
+    }
 }
 
 /// What can be said of the inputs.
@@ -127,7 +162,9 @@ pub fn merge<E: fmt::Display>(
     };
     let placed = placement::place(&mut fields, &gathered.credentials, &gathered.tls, &written);
     fields.check();
-    let Fields { registries, tls, credential_sources, tls_sources, refusals: conflicts, .. } = fields;
+    let Fields { registries, tls, credential_sources, tls_sources, refusals: conflicts, origins, .. } = fields;
+    let beside = origins.into_iter().filter(|(_, giver)| giver.object != source.object);
+    let givers = beside.map(|(field, giver)| (field, giver.object)).collect();
     refusals.extend(conflicts);
     if !refusals.is_empty() {
         return Outcome::Invalid(refusals);
@@ -160,6 +197,7 @@ pub fn merge<E: fmt::Display>(
         tls_sources,
         file_hosts,
         notes,
+        givers,
     }))
 }
 

@@ -586,3 +586,38 @@ fn the_policy_beside_the_file_is_read_or_refused_with_its_place() {
     let expected = "ConfigMap k3s-registry-agent/registries, key `policy.yaml`, line 2, column 1: puse: unknown key; did you mean `pause`?";
     assert_eq!(text, expected);
 }
+
+#[test]
+fn a_finding_is_named_after_the_object_that_gave_the_field_and_has_no_line_of_another_text() {
+    let part = "mirrors:\n  one.example: {endpoint: [\"https://o.example\"]}\n  docker.io: {rewrite: {x: y}}\n";
+    let file = file("mirrors:\n  docker.io: {endpoint: [\"https://m.example\"]}\nconfigs:\n  m.example: {}\n");
+    let all = inputs(&[file, secret("part", "Opaque", &[(REGISTRIES_KEY, part)]), docker("login", &["m.example"])]);
+    let Outcome::Ready(desired) = Case::default().merge(&all) else { panic!("it is ready") };
+    let ours = format!("Secret {NAMESPACE}/");
+    for (path, giver) in [
+        (&["mirrors", "one.example"][..], Some("part")),
+        (&["mirrors", "one.example", "endpoint", "[0]"], Some("part")),
+        (&["mirrors", "docker.io", "rewrite", "x"], Some("part")),
+        (&["configs", "m.example", "auth", "password"], Some("login")),
+        (&["mirrors", "docker.io"], None),
+        (&["mirrors", "docker.io", "endpoint", "[0]"], None),
+        (&["configs", "m.example"], None),
+        (&["mirrors"], None),
+        (&[], None),
+    ] {
+        let path = KeyPath::of(path.iter().copied());
+        let at = desired.document.mark(&path);
+        let finding = Finding {
+            rule: "x",
+            severity: crate::registries::finding::Severity::Error,
+            path,
+            at,
+            message: "why".to_owned(),
+        };
+        let named = desired.named(finding.clone());
+        match giver {
+            Some(name) => assert_eq!((named.at, named.message), (None, format!("from {ours}{name}: why"))),
+            None => assert_eq!(named, finding),
+        }
+    }
+}

@@ -77,7 +77,8 @@ pub fn prepare(inputs: &Inputs, policy: &Policy, ground: &Ground<'_>) -> Prepare
         files.insert(format!("{directory}/{}/{path}", crate::tree::TLS_DIR), fact);
     }
     let settings = judge::settings(ground.installation);
-    let mut findings = lint::lint(&ready.document, &lint::Context { settings, source: Source::OurInput, files });
+    let findings = lint::lint(&ready.document, &lint::Context { settings, source: Source::OurInput, files });
+    let mut findings: Vec<Finding> = findings.into_iter().map(|finding| ready.named(finding)).collect();
     findings.extend(ready.notes);
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
     let wanted = Wanted {
