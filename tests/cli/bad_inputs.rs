@@ -145,7 +145,25 @@ fn bad_inputs() -> Vec<Bad> {
         Bad {
             what: "no ConfigMap",
             inputs: vec![("one.yaml", basic("one", PASSWORD))],
-            says: &["no ConfigMap \"registries\" with a key \"registries.yaml\""],
+            says: &[
+                "no ConfigMap \"registries\" with a key \"registries.yaml\" in the namespace k3s-registry-agent",
+                "\"import\"",
+            ],
+        },
+        Bad {
+            what: "a ConfigMap in another namespace",
+            inputs: vec![("a.yaml", fine().1.replace("namespace: k3s-registry-agent", "namespace: default"))],
+            says: &["no ConfigMap \"registries\"", "ConfigMap default/registries is in another; move it"],
+        },
+        Bad {
+            what: "a ConfigMap with another key",
+            inputs: vec![("a.yaml", fine().1.replace("registries.yaml:", "registries.yml:"))],
+            says: &["with a key \"registries.yaml\"", "has other keys"],
+        },
+        Bad {
+            what: "a plain file in place of a manifest",
+            inputs: vec![("registries.yaml", mirror("a.example", "https://b.example"))],
+            says: &["registries.yaml, line 1: apiVersion or kind is missing", "\"import\""],
         },
         Bad {
             what: "an invalid policy",

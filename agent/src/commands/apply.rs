@@ -39,8 +39,7 @@ pub async fn apply(args: &ApplyArgs) -> Result<Answer, SessionError> {
     match &made.prepared.desired {
         Desired::Refused(sentences) => return Ok(said.refused(sentences)),
         Desired::None => {
-            let none = "no ConfigMap \"registries\" with a key \"registries.yaml\" in it: nothing is touched";
-            return Ok(said.refused(&[none.to_owned()]));
+            return Ok(said.refused(&[session::without_file(&inputs, NAMESPACE)]));
         }
         Desired::Ready(wanted) if !wanted.errors.is_empty() => return Ok(said.refused(&wanted.errors)),
         Desired::Ready(_) | Desired::Waiting(_) => {}
@@ -153,7 +152,7 @@ impl Said {
 
     fn refused(self, sentences: &[String]) -> Answer {
         let mut text = findings_text(&self.findings, sentences);
-        line(&mut text, "inputs", &format!("{}: refused, nothing was written", self.what));
+        line(&mut text, "from", &format!("{}: refused, nothing was written", self.what));
         for sentence in sentences {
             line(&mut text, "refused", sentence);
         }

@@ -49,7 +49,7 @@ pub(super) async fn look(inputs: &Path, node: &NodeArgs) -> Result<Result<Looked
     match &made.prepared.desired {
         Desired::Refused(sentences) => refused.extend(sentences.iter().cloned()),
         Desired::Ready(wanted) => refused.extend(wanted.errors.iter().cloned()),
-        Desired::None => refused.push("no ConfigMap \"registries\" with a key \"registries.yaml\" in it".to_owned()),
+        Desired::None => refused.push(session::without_file(&inputs, NAMESPACE)),
         Desired::Waiting(_) => {}
     }
     let findings = made.prepared.findings;

@@ -96,7 +96,7 @@ async fn of_cluster(
 
 fn of_inputs(inputs: &Inputs, namespace: &str, installation: &Installation) -> Result<Given, Vec<String>> {
     let (prepared, refused) = made(inputs, namespace, installation);
-    let wanted = usable(prepared.desired, refused)?;
+    let wanted = usable(prepared.desired, refused, inputs, namespace)?;
     Ok(Given { registries: wanted.registries, sources: wanted.credential_sources })
 }
 

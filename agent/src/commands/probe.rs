@@ -90,8 +90,7 @@ async fn of_inputs(host: &Host, dir: &Path) -> Result<(Asked, Installation), Pro
     let files = match made.prepared.desired {
         Desired::Refused(sentences) => return Ok((Asked::Refused(sentences), installation)),
         Desired::None | Desired::Waiting(_) => {
-            let none = "no ConfigMap \"registries\" with a key \"registries.yaml\" in it".to_owned();
-            return Ok((Asked::Refused(vec![none]), installation));
+            return Ok((Asked::Refused(vec![session::without_file(&inputs, NAMESPACE)]), installation));
         }
         Desired::Ready(wanted) => {
             refused.extend(wanted.errors);

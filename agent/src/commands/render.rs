@@ -53,7 +53,7 @@ pub fn render(args: &RenderArgs) -> Result<Answer, RenderError> {
         let now = clock().map_err(|error| SessionError::Host(HostError::Clock(error)))?.wall;
         prepared.findings.extend(expiry::notes(&expiry::expiries(&wanted.registries, &brought), now));
     }
-    let wanted = match usable(prepared.desired, refused) {
+    let wanted = match usable(prepared.desired, refused, &inputs, NAMESPACE) {
         Ok(wanted) => wanted,
         Err(sentences) => return Ok(refusal(&sentences, &prepared.findings)),
     };
@@ -88,15 +88,18 @@ pub(super) fn made(inputs: &Inputs, namespace: &str, installation: &Installation
 }
 
 /// What can be used of it, or why nothing can.
-pub(super) fn usable(desired: Desired, refused: Vec<String>) -> Result<Box<Wanted>, Vec<String>> {
+pub(super) fn usable(
+    desired: Desired,
+    refused: Vec<String>,
+    inputs: &Inputs,
+    namespace: &str,
+) -> Result<Box<Wanted>, Vec<String>> {
     match desired {
         _ if !refused.is_empty() => Err(refused),
         Desired::Ready(wanted) if wanted.errors.is_empty() => Ok(wanted),
         Desired::Ready(wanted) => Err(wanted.errors),
         Desired::Refused(sentences) => Err(sentences),
-        Desired::None | Desired::Waiting(_) => {
-            Err(vec!["no ConfigMap \"registries\" with a key \"registries.yaml\" in it".to_owned()])
-        }
+        Desired::None | Desired::Waiting(_) => Err(vec![session::without_file(inputs, namespace)]),
     }
 }
 

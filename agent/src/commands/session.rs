@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_core::desired::expiry::{self, Expiry};
 use agent_core::digest::Key;
-use agent_core::inputs::Inputs;
+use agent_core::inputs::{CONFIG_MAP, InputObject, Inputs, Kind, REGISTRIES_KEY};
 use agent_core::node::annotations::NodeSeen;
 use agent_core::node::discovery::{self, Hints};
 use agent_core::node::journal::{JournalSeen, Record};
@@ -74,6 +74,20 @@ pub fn read_inputs(dir: &Path) -> Result<Inputs, SessionError> {
         return Err(SessionError::NoInputs { path: dir.to_owned() });
     }
     Ok(crate::inputs::directory::read(dir))
+}
+
+/// Why inputs name nothing that is wanted, and what to do.
+pub fn without_file(inputs: &Inputs, namespace: &str) -> String {
+    let none = format!("no ConfigMap \"{CONFIG_MAP}\" with a key \"{REGISTRIES_KEY}\"");
+    let is_so_named = |object: &&InputObject| object.id.kind == Kind::ConfigMap && object.id.name == CONFIG_MAP;
+    let named: Vec<&InputObject> = inputs.objects.iter().filter(is_so_named).collect();
+    if named.iter().any(|object| object.id.namespace == namespace) {
+        return format!("{none}: the one that is there has other keys; put the file under that one");
+    }
+    match named.first() {
+        Some(other) => format!("{none} in the namespace {namespace}: {} is in another; move it", other.id),
+        None => format!("{none} in the namespace {namespace}: write one, or let \"import\" make it of a file"),
+    }
 }
 
 /// What the inputs make for this node, under which policy.

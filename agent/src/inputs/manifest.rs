@@ -70,7 +70,9 @@ impl Manifest {
             }
         };
         let (Some(version), Some(kind)) = (text_of(&map, "apiVersion"), text_of(&map, "kind")) else {
-            self.unreadable.push(format!("{place}: apiVersion or kind is missing"));
+            self.unreadable.push(format!(
+                "{place}: apiVersion or kind is missing, so it is no manifest; of a plain registries.yaml \"import\" makes some"
+            ));
             return;
         };
         match (version.as_str(), kind.as_str()) {
