@@ -70,7 +70,7 @@ pub enum JournalError {
     #[error("cannot draw a random key")]
     Random(#[source] io::Error),
     /// The key file holds something else than 32 bytes.
-    #[error("{DIRECTORY}/{KEY} does not hold 32 bytes")]
+    #[error("{DIRECTORY}/{KEY} does not hold 32 bytes: move it away, and another is drawn")]
     Key,
     /// A kept tree holds something that we never put there.
     #[error("a kept tree is damaged: {0}")]

@@ -287,6 +287,15 @@ fn a_read_only_directory_is_told_and_nothing_changes() {
     assert_eq!(bed.place.read_tree().unwrap().tree, tree(Some("old"), &[]));
 }
 
+/// Some people guard their file with `chattr +i`. What the kernel says to that names nothing.
+#[test]
+fn an_immutable_file_is_told_with_the_way_to_see_and_end_that() {
+    let told = failed("replace", PATH)(rustix::io::Errno::PERM).to_string();
+    assert!(told.starts_with(&format!("cannot replace {PATH} (")), "{told}");
+    assert!(told.contains("`lsattr -d`") && told.contains("`chattr -ia`"), "{told}");
+    assert_eq!(failed("replace", PATH)(rustix::io::Errno::ACCESS).to_string(), format!("cannot replace {PATH}"));
+}
+
 #[test]
 fn an_absolute_symlink_of_the_host_is_followed_inside_the_root() {
     let bed = Bed::new();
