@@ -15,7 +15,7 @@ pub use self::daemons::{AgentArgs, CoordinatorArgs, Listen};
 /// Restarts k3s or k3s-agent only when the running configuration would otherwise be wrong, proves it, and undoes it by
 /// itself when it does not hold.
 #[derive(Debug, Parser)]
-#[command(name = "k3s-registry-agent", version, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "k3s-registry-agent", version, after_help = AFTER_HELP, propagate_version = true)]
 pub struct Cli {
     /// How log lines are written, to standard error.
     #[arg(long, global = true, env = "K3S_REGISTRY_AGENT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -28,11 +28,17 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
+Examples:
+  k3s-registry-agent lint /etc/rancher/k3s/registries.yaml
+  k3s-registry-agent diff --inputs DIR --root /
+  k3s-registry-agent apply --inputs examples/ghcr-migration --root ./node
+  k3s-registry-agent COMMAND --help                                   more of each command
+
 Exit codes:
   0  done, or nothing to do; status: every node is Current
   1  a fault, or not reached (paused, outside a window, undone): the last lines say which
-  2  input refused: nothing was written, the message says what to do
+  2  input, or the command line, refused: nothing was written, the message says what to do
   3  the file is written, a restart is needed and was not done (--service none); status: not every node is Current
   4  probe: at least one registry is not as it should be";
 
@@ -320,6 +326,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_shows_an_example() {
+        let cli = Cli::command();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            let shown = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(shown.contains("Example") && shown.contains("  k3s-registry-agent "), "{}", command.get_name());
+        }
     }
 
     #[test]
