@@ -38,7 +38,7 @@ fn check_key(view: &View<'_>, section: &str, key: &str, out: &mut Findings<'_>) 
     }
     if matches!(key, "" | "." | "..") {
         let deleted = match key {
-            ".." => "its whole directory of containerd's configuration, config.toml included",
+            ".." => "all of containerd's configuration with config.toml",
             _ => "the whole directory certs.d",
         };
         let message = format!(
