@@ -3,6 +3,7 @@
 mod cluster;
 mod daemons;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -243,8 +244,14 @@ pub struct RenderArgs {
     #[arg(long)]
     pub disable_default_registry_endpoint: bool,
     /// For --runtime: the address of the embedded registry on the node ("127.0.0.1:6443").
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub embedded_registry: Option<String>,
+}
+
+/// k3s has it at an address of the node itself. The name of a directory is made of it: `../x` would lead out of `--runtime`.
+fn address(text: &str) -> Result<String, String> {
+    let parsed: Result<SocketAddr, _> = text.parse();
+    parsed.map(|address| address.to_string()).map_err(|_| "write ADDRESS:PORT, such as 127.0.0.1:6443".to_owned())
 }
 
 /// `diff`.
@@ -334,6 +341,18 @@ mod tests {
         for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
             let shown = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(shown.contains("Example") && shown.contains("  k3s-registry-agent "), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn an_embedded_registry_is_an_address_and_no_way_out_of_the_directory() {
+        let given = |address: &str| {
+            Cli::try_parse_from(["x", "render", "--inputs", "d", "--runtime", "r", "--embedded-registry", address])
+                .is_ok()
+        };
+        assert!(given("127.0.0.1:6443") && given("[::1]:6443"));
+        for wrong in ["127.0.0.1", "junk", "../../x", "/etc/x", "a\"b:1", ""] {
+            assert!(!given(wrong), "{wrong}");
         }
     }
 
