@@ -88,6 +88,7 @@ fn remedy(source: &io::Error) -> &'static str {
         " (needs root; else `lsattr -d` shows an i or a on it or its directory: take it away with `chattr -ia`)";
     match source.kind() {
         _ if source.raw_os_error() == Some(Errno::PERM.raw_os_error()) => ATTRIBUTE,
+        io::ErrorKind::PermissionDenied => " (run it as root)",
         io::ErrorKind::StorageFull => " (free some space on its file system)",
         io::ErrorKind::QuotaExceeded => " (raise the quota of its file system, or free some space)",
         io::ErrorKind::ReadOnlyFilesystem => " (its file system is mounted read-only: mount it writable)",

@@ -289,11 +289,13 @@ fn a_read_only_directory_is_told_and_nothing_changes() {
 
 /// Some people guard their file with `chattr +i`. What the kernel says to that names nothing.
 #[test]
-fn an_immutable_file_is_told_with_the_way_to_see_and_end_that() {
+fn what_is_not_permitted_is_told_with_the_way_to_see_and_end_that() {
     let told = failed("replace", PATH)(rustix::io::Errno::PERM).to_string();
     assert!(told.starts_with(&format!("cannot replace {PATH} (")), "{told}");
     assert!(told.contains("`lsattr -d`") && told.contains("`chattr -ia`"), "{told}");
-    assert_eq!(failed("replace", PATH)(rustix::io::Errno::ACCESS).to_string(), format!("cannot replace {PATH}"));
+    let told = failed("replace", PATH)(rustix::io::Errno::ACCESS).to_string();
+    assert_eq!(told, format!("cannot replace {PATH} (run it as root)"));
+    assert_eq!(failed("replace", PATH)(rustix::io::Errno::IO).to_string(), format!("cannot replace {PATH}"));
 }
 
 #[test]
