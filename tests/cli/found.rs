@@ -63,6 +63,28 @@ fn what_is_imported_and_applied_changes_nothing() {
     assert_eq!((bed.text().as_str(), fs::metadata(bed.file()).unwrap().mode() & 0o7777), (EARLIER, 0o644));
 }
 
+/// k3s takes such a file, so that it may lie on a node; whoever imports it is told at once, and not when it is applied.
+#[test]
+fn an_import_that_apply_would_refuse_says_so_and_why() {
+    let bed = Bed::new();
+    let url = format!("https://u:{PASSWORD}@m.example");
+    for (text, rule) in [
+        (format!("mirrors:\n  docker.io:\n    endpoint: [\"{url}\"]\n"), "[endpoint-credential] line 3, column 16"),
+        ("mirrors:\n  configs: {}\n".to_owned(), "[section-under-mirrors] line 2, column 3"),
+        ("mirrors:\n  https://m.example/: {}\n".to_owned(), "[key-with-slash] line 2, column 3"),
+    ] {
+        bed.earlier(&text, 0o600);
+        bed.run(&["import", "node/etc/rancher/k3s/registries.yaml", "--output", "inputs"])
+            .says(0, &["# note     apply refuses this until it is mended: ", rule, "written"])
+            .never_says(&[PASSWORD]);
+        bed.apply().says(2, &["refused"]).never_says(&[PASSWORD]);
+        fs::remove_file(bed.inputs().join("secret.yaml")).ok();
+    }
+    bed.earlier(EARLIER, 0o600);
+    let ran = bed.run(&["import", "node/etc/rancher/k3s/registries.yaml"]);
+    ran.says(0, &["kind: ConfigMap"]).never_says(&["refuses"]);
+}
+
 #[test]
 fn a_foreign_file_is_not_thrown_away_until_the_policy_says_so() {
     let bed = Bed::with(&[("a.yaml", &config_map(&mirror("a.example", "https://b.example")))]);

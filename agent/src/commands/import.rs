@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use agent_core::inputs::CONFIG_MAP;
+use agent_core::registries::document::Document;
+use agent_core::registries::finding::{Finding, Severity};
 use agent_core::registries::import::manifests;
-use agent_core::registries::lint::lint_rejected;
+use agent_core::registries::lint::{Context, FileFacts, Source, lint, lint_rejected};
 use agent_core::registries::on_disk::{self, OnDisk};
+use agent_core::runtime::settings::{Program, Settings};
 use serde_json::json;
 
 use super::apply::{findings_json, findings_text};
@@ -58,6 +61,10 @@ pub fn import(args: &ImportArgs) -> Result<Answer, ImportError> {
     for warning in &imported.warnings {
         line(&mut text, "# note", warning);
     }
+    let refused = refused(&document);
+    for finding in &refused {
+        line(&mut text, "# note", &format!("apply refuses this until it is mended: {finding}"));
+    }
     match output {
         Some(dir) => {
             write(dir.join("configmap.yaml"), imported.config_map.as_bytes(), &mut text)?;
@@ -76,8 +83,18 @@ pub fn import(args: &ImportArgs) -> Result<Answer, ImportError> {
         "configMap": imported.config_map,
         "hasSecret": imported.secret.is_some(),
         "warnings": imported.warnings,
+        "findings": findings_json(&refused),
     });
     Ok(Answer { text, json, code: Code::Done })
+}
+
+/// What k3s lets pass, to nobody's good, and our own input may not hold. Whether TLS files lie on a node is not looked at.
+fn refused(document: &Document) -> Vec<Finding> {
+    let settings = Settings::plain(Program::K3s);
+    let context = Context { settings, source: Source::OurInput, files: FileFacts::new() };
+    let is_section = |finding: &Finding| finding.rule == "section-under-mirrors";
+    let findings = lint(document, &context).into_iter();
+    findings.filter(|finding| finding.severity == Severity::Error || is_section(finding)).collect()
 }
 
 fn write(path: PathBuf, bytes: &[u8], text: &mut String) -> Result<(), ImportError> {
