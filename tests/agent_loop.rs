@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::agent::{Agent, get};
-use common::{Bed, LONG, config_map, config_map_with_policy, mirror, put, secret};
+use common::{Bed, LONG, config_map, config_map_with_policy, mirror, put, secret, until};
 
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -140,6 +140,9 @@ fn a_steady_agent_is_ready_alive_and_silent_and_ends_when_it_is_asked_to() {
     {
         assert!(metrics.contains(metric), "{metric} in:\n{metrics}");
     }
+    // The pass after the one that wrote the file finds nothing to do, and is the last one.
+    let settled = until(LONG, || agent.said().contains("reason=as desired").then_some(()));
+    assert_eq!(settled, Some(()), "{}", agent.said());
     let said = agent.said();
     let before = fs::metadata(bed.file()).unwrap();
     let (code, all) = agent.end();
