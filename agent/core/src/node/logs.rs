@@ -12,8 +12,9 @@ const CONFIGURED: [&str; 2] = ["Logging containerd to ", "Running containerd "];
 /// How containerd begins when it cannot take its `config.toml`. It says so in its own log, as the last thing there.
 const TOML_REFUSED: [&str; 3] =
     ["containerd: failed to load TOML", "containerd: failed to unmarshal TOML", "containerd: toml: "];
-/// What containerd says at a pull when it goes on without a `hosts.toml`, or without a rewrite.
-const HOSTS_TOML_DROPPED: &str = "failed to decode hosts.toml";
+/// What containerd says at a pull when it goes on without a `hosts.toml`: words, the file's path.
+const HOSTS_TOML_DROPPED: (&str, &str) = ("failed to decode ", "/hosts.toml");
+/// What it says when it goes on without a rewrite; pattern and host follow.
 const REWRITE_DROPPED: &str = "Failed to compile rewrite";
 /// What Go's HTTP client says of a server that is away or does not know us yet.
 const CONNECTION: [&str; 10] = [
@@ -65,7 +66,8 @@ pub fn signs<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> LogSigns {
             signs.hosts_toml_dropped = false;
             signs.rewrite_dropped = false;
         }
-        signs.hosts_toml_dropped |= said.starts_with(HOSTS_TOML_DROPPED);
+        let (words, file) = HOSTS_TOML_DROPPED;
+        signs.hosts_toml_dropped |= said.strip_prefix(words).is_some_and(|of| of.contains(file));
         signs.rewrite_dropped |= said.starts_with(REWRITE_DROPPED);
         signs.containerd_config_error |= TOML_REFUSED.iter().any(|words| said.starts_with(words));
     }
@@ -182,8 +184,11 @@ mod tests {
 
     #[test]
     fn what_containerd_drops_since_its_start_is_a_sign() {
-        let hosts = "time=\"2026-08-20T10:00:09Z\" level=error msg=\"failed to decode hosts.toml\" error=\"canary\"";
-        let rewrite = "time=\"2026-08-20T10:00:09Z\" level=warning msg=\"Failed to compile rewrite\" error=\"canary\"";
+        let hosts = "time=\"2026-11-21T21:54:49.763171280Z\" level=error msg=\"failed to decode \
+                     /var/lib/rancher/k3s/agent/etc/containerd/certs.d/gitea.treytartt.com/hosts.toml\" \
+                     error=\"toml: array is incomplete\"";
+        let rewrite = "time=\"2026-08-20T10:00:09Z\" level=warning msg=\"Failed to compile rewrite, `(`, for \
+                       m.example.com\" error=\"canary\"";
         let starting = "time=\"2026-08-20T10:00:09Z\" level=info msg=\"starting containerd\" revision=x version=v2.3.2";
         assert_eq!(of(&[starting, hosts]), LogSigns { hosts_toml_dropped: true, ..QUIET });
         assert_eq!(of(&[rewrite]), LogSigns { rewrite_dropped: true, ..QUIET });
