@@ -33,10 +33,29 @@ check() {
     if "$name"; then
         passed=$((passed + 1))
         printf 'ok    %s (%d s)\n' "$name" $((SECONDS - began))
+    elif [ -n "${SECOND_TRY:-}" ] && printf 'again %s (%d s)\n' "$name" $((SECONDS - began)) && once_more "$name"; then
+        passed=$((passed + 1))
+        printf 'ok    %s, at the second try (%d s)\n' "$name" $((SECONDS - began))
     else
         failed=$((failed + 1))
         printf 'FAIL  %s (%d s)\n' "$name" $((SECONDS - began))
     fi
+}
+
+# With SECOND_TRY=1 a check that failed is done once more, and it is said: two cores for five nodes stumble at times. It left
+# the nodes as they were at that moment; those that are up are put in order first.
+once_more() {
+    local node
+    if [[ $1 == *up_* ]]; then "$bed" down 2>"$work/down"; fi
+    for node in $("$bed" status | sed -n 's/^\([a-z]*mini[0-9]*\): .*/\1/p'); do
+        "$bed" exec "$node" true 2>/dev/null || "$bed" power "$node" on
+        "$bed" net "$node" restore
+        "$bed" switch "$node" off && no_file "$node" && restart "$node"
+        if ! "$bed" wait "$node" active 60 >/dev/null || ! "$bed" wait "$node" kubelet 60 >/dev/null; then
+            note "$node is not in order"
+        fi
+    done
+    "$1"
 }
 
 unit() { case $1 in dellmini[135]) echo k3s ;; *) echo k3s-agent ;; esac; }
@@ -388,7 +407,7 @@ up_again_in_time() { up_in_time && "$bed" down 2>"$work/down"; }
 # The first kill finds nodes without a cluster, the second a cluster in the making.
 up_killed_in_the_middle() {
     local seconds pid
-    for seconds in 2 15; do
+    for seconds in 2 12; do
         setsid "$bed" up dellmini1 dellmini2 2>"$work/killed" &
         pid=$!
         sleep "$seconds"
