@@ -2,7 +2,7 @@
 # A cluster with the product in it, for the scripts that source this file after lib.sh. The nodes are those of `nodes`.
 #
 #   install_ours                    the DaemonSet and a coordinator with shorter waits, as an operator installs it; leave undoes it
-#   desired MIRROR [PASSWORD] [POLICY LINE...]   applies the ConfigMap and the Secret
+#   desired MIRROR [PASSWORD] [POLICY LINE...]   applies the ConfigMap and the Secret; another mirror at a second try
 #   finished REVISION SECONDS       until every node has proven another revision than that
 #   one_at_a_time SINCE_MS          the timeline never had two units down
 # Variables are of lib.sh.
@@ -49,7 +49,7 @@ catch() {
 # The desired configuration: a mirror of docker.io at MIRROR (changed alone it is a restart all the same, until hosts.toml
 # is applied live), and a password.
 desired() { # MIRROR [PASSWORD] [POLICY LINE...]
-  local mirror=$1 secret=${2:-$canary} text
+  local mirror=$prefix$1 secret=${2:-$canary} text
   shift $(($# > 2 ? 2 : $#))
   text=$(
     cat <<YAML
@@ -98,11 +98,32 @@ finished() { # REVISION BEFORE, SECONDS: everybody proved another revision
   within "$2" all_current "$1" || { note "$(reasons)" && return 1; }
 }
 host_file_has() { on "$1" grep -q "$2" $registries; }
+everyone_has() {
+  local node
+  for node in "${everybody[@]}"; do host_file_has "$node" "$1" || return 1; done
+}
+
+# Before a second try: nothing hinders anybody, and everybody is Current with a revision of its own. As long as there is no
+# ConfigMap there is nothing to be put in order.
+put_in_order() {
+  local node before mirror=in-order-$SECONDS.testbed
+  for node in "${everybody[@]}"; do
+    on "$node" true 2>/dev/null || power "$node" on
+    within 60 on "$node" true && refuse_no_more "$node" && on "$node" sh -c 'pkill -CONT -f "/k3s-registry-agent agent"
+      systemctl enable --now --no-block '"$(unit "$node")" 2>/dev/null
+  done
+  kubectl -n "$namespace" get configmap registries >/dev/null 2>&1 || return 0
+  kubectl -n "$namespace" scale deployment coordinator --replicas=1 >/dev/null
+  with_shorter_waits && before=$(common_revision) && desired "$mirror" && within 300 everyone_has "$mirror" && finished "$before" 100
+}
 
 # The product as an operator installs it, with shorter waits for those who do not answer.
 install_ours() {
-  install_product && kubectl -n "$namespace" patch deployment coordinator --type=json -p "$shorter" >/dev/null &&
-    within 120 coordinator_holds_the_lease
+  install_product && with_shorter_waits && within 120 coordinator_holds_the_lease
+}
+with_shorter_waits() {
+  kubectl -n "$namespace" get deployment coordinator -o yaml | grep -q -- --waits ||
+    kubectl -n "$namespace" patch deployment coordinator --type=json -p "$shorter" >/dev/null
 }
 shorter='[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--waits=settle=5s,answer=20s"}]'
 coordinator_holds_the_lease() {

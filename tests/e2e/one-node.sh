@@ -24,6 +24,18 @@ prepare() {
   on "$worker" $program --version
 }
 
+# Before a second try: nothing hinders them, and both have proven a file.
+put_in_order() {
+  local node
+  for node in "$worker" "$server"; do
+    on "$node" true 2>/dev/null || power "$node" on
+    within 60 on "$node" true && stop_agent "$node" && hinder_no_more "$node"
+  done
+  prepare >/dev/null && for node in "$worker" "$server"; do
+    inputs "$node" docker.io in-order && has "$(apply "$node")" "exit 0" || return 1
+  done
+}
+
 a_new_file_is_loaded_by_one_restart_and_proven() {
   local before after said
   inputs "$worker" docker.io && before=$(show "$worker" InvocationID) && said=$(apply "$worker") || return 1
@@ -77,9 +89,9 @@ the_guard_heals_a_node_whose_agent_was_killed() {
 
 a_node_that_lost_power_boots_on_the_proven_file() {
   local before
-  before=$(on "$worker" sha256sum $registries)
   # The agent that comes back first ends what the killed one began.
   inputs "$worker" docker.io && apply "$worker" >/dev/null
+  before=$(on "$worker" sha256sum $registries)
   inputs "$worker" refused.testbed third && start_agent "$worker" && within 60 inactive "$worker" &&
     power "$worker" off && power "$worker" on && within 60 on "$worker" true &&
     within 90 active "$worker" && expect file "$before" "$(on "$worker" sha256sum $registries)"

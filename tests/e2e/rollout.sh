@@ -186,7 +186,7 @@ the_defaults_hold_as_well() {
   DEADLINE="" desired defaults.testbed && finished "$before" 400 && one_at_a_time "$since" && restarted_once_each "$since"
   local result=$?
   note "with every default: $(($(now_ms) - since)) ms, a new coordinator's first minute included"
-  kubectl -n "$namespace" patch deployment coordinator --type=json -p "$shorter" >/dev/null
+  with_shorter_waits
   return $result
 }
 
@@ -215,10 +215,6 @@ twenty_edits_in_ten_seconds_end_on_the_last() {
   within 400 everyone_has edit-20.testbed && finished "$before" 60 && one_at_a_time "$since" || return 1
   # Few: the last edit, and one that had begun by then.
   ! starts_since "$since" | tr ' ' '\n' | grep -qv '=[12]$' || { note "starts: $(starts_since "$since")" && return 1; }
-}
-everyone_has() {
-  local node
-  for node in "${everybody[@]}"; do host_file_has "$node" "$1" || return 1; done
 }
 
 pause_and_a_newer_edit_wait_for_the_proof() {
