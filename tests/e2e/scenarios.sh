@@ -5,7 +5,8 @@
 #   scripts/testbed.sh up && tests/e2e/scenarios.sh
 #
 # Needs the image and the static binary (scripts/image.sh), and the test bed: no other cluster has these registries. Each
-# scenario's checks start from what the one before left; SCENARIOS="C E" runs these alone, SCENARIOS=hand what the operator of A
+# scenario's checks start from what the one before left; last come a registry that wants a certificate of the node, and what
+# containerd drops in silence. SCENARIOS="C E" runs these alone, SCENARIOS=hand what the operator of A
 # did before there was a program, which is not among them otherwise: it sleeps too long. KEEP=DIR keeps there what was said,
 # word for word, which is what the pages show.
 set -euo pipefail
@@ -14,7 +15,7 @@ set -euo pipefail
 
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-scenarios=" ${SCENARIOS:-A B C D E} "
+scenarios=" ${SCENARIOS:-A B C D E certificates dropped} "
 worker=${WORKER:-lenovomini}
 # Something small to be pulled.
 sample=$(dirname "$bed")/../.bed/images/busybox.tar
@@ -46,9 +47,9 @@ private_owner() { # NAME
     \"must_change_password\": false}" >/dev/null 2>&1 || true
   ask_gitea $user PATCH "/admin/users/$1" "{\"login_name\": \"$1\", \"source_id\": 0, \"visibility\": \"private\"}" >/dev/null
 }
-tokens=0
+tokens=0 token_of=$user
 new_token() { # USER: its text in $token, its name in $token_name
-  tokens=$((tokens + 1))
+  tokens=$((tokens + 1)) token_of=$1
   token_name=scenario-$$-$tokens
   token=$(ask_gitea "$1" POST "/users/$1/tokens" "{\"name\": \"$token_name\", \"scopes\": [\"read:package\"]}" | jq -r .sha1) &&
     [ ${#token} = 40 ]
@@ -195,7 +196,8 @@ fresh_worker() {
   forget "$worker" && on "$worker" systemctl restart --no-block "$(unit "$worker")" && sleep 2 && healthy "$worker"
 }
 untouched() { # SINCE_MS: no unit was restarted, no file written
-  expect "units that were restarted" 0 "$(down_at_once "$1")" && expect "files on the nodes" "$files" "$(files_of_k3s)"
+  if expect "units that were restarted" 0 "$(down_at_once "$1")" && expect "files on the nodes" "$files" "$(files_of_k3s)"; then return; fi
+  broken=touched && return 1
 }
 files_of_k3s() {
   local node
@@ -219,9 +221,12 @@ rolled_out() { # OLD
   [[ $said == "Current "* && $said != *$'\n'* && $said != "Current $1" && $said != "Current -" ]]
 }
 revision() { annotation "$worker" revision; }
-proven() { # what the agents say of it
-  kubectl -n $namespace logs -l app.kubernetes.io/component=agent --tail=-1 | sed -n 's/.*reason=\(proven by .*pull.*; preflighted\).*/\1/p'
+proven() { # SINCE_MS: what the agents say of it
+  kubectl -n $namespace logs -l app.kubernetes.io/component=agent --tail=-1 \
+    --since-time="$(date -u -d "@$(($1 / 1000))" +%FT%TZ)" | sed -n 's/.*reason=\(proven by .*pull.*; preflighted\).*/\1/p'
 }
+# Were asked before and pulled after. A kubelet that was just started gives no log at once.
+proven_by() { [ "$(proven "$2" | wc -l)" = "$1" ]; } # COUNT SINCE_MS
 one_restart_each() { # SINCE_MS
   expect "restarts" "$(for node in $nodes; do echo "$node 1"; done | sort)" \
     "$(timeline "$1" | jq -r 'select(.state == "started") | .node' | sort | uniq -c | awk '{ print $2, $1 }')" &&
@@ -235,6 +240,19 @@ everywhere_pulled() { # IMAGE
 no_inputs() {
   kubectl -n $namespace delete configmap registries ca --ignore-not-found >/dev/null &&
     kubectl -n $namespace delete secret gitea --ignore-not-found >/dev/null
+}
+# Before a second try: nothing is desired in the cluster, what is desired next has another token, and one node that is asked by
+# itself has no file of an earlier check. One goes on from it.
+put_in_order() { # NAME
+  proxy_as_it_was || return
+  case $1 in A_another* | certificates_are* | certificates_that_are_gone*) return ;; esac
+  new_token "$token_of" || return
+  case $1 in
+    A_names* | A_a_ca*) ;;
+    [AB]_*) no_inputs && files=$(files_of_k3s) ;;
+    C_*) forget "$worker" && C_service ;;
+    [DE]_* | certificates_that_are_wanted*) forget "$worker" ;;
+  esac
 }
 # Tried, refused on the first node with these words, and nothing was done anywhere.
 refused_first() { # NAME WORDS; inputs on standard input
@@ -310,7 +328,7 @@ A_one_configmap_and_one_secret_reach_every_node_servers_first() {
     expect "the first three" "dellmini1 dellmini3 dellmini5" "$(tr ' ' '\n' <<<"$order" | head -n 3 | sort | paste -sd ' ')" &&
     expect "files that differ" 1 "$(for node in $nodes; do on "$node" sha256sum $registries; done | sort -u | wc -l)" &&
     expect "nodes that keep the name of old" 5 "$(for node in $nodes; do on "$node" k3s crictl images; done | grep -c busybox:testbed)" &&
-    expect "nodes that were asked before and pulled after" 5 "$(proven | keep a-proven | wc -l)" && everywhere_pulled $image
+    within 60 proven_by 5 "$began" && proven "$began" | keep a-proven >/dev/null && everywhere_pulled $image
 }
 
 # --- A by hand ---------------------------------------------------------------------
@@ -364,7 +382,7 @@ b_inputs() { example other/gitea-public "$1" "proof: {images: [$B_image]}"; } # 
 B_the_application_s_own_secret_is_the_nodes_credential() {
   local began before
   before=$(revision) && no_inputs && gitea https://gitea.treytartt.com/ && new_token admin && began=$(now_ms) &&
-    kubectl create namespace honeydue >/dev/null &&
+    { kubectl get namespace honeydue >/dev/null 2>&1 || kubectl create namespace honeydue >/dev/null; } &&
     kubectl apply -f "$here/manifests/examples/secret-in-another-namespace.yaml" >/dev/null &&
     b_inputs "$token" | kubectl apply -f - >/dev/null && told_within 180 rolled_out "$before" || return 1
   one_restart_each "$began" && everywhere_pulled $B_image
@@ -439,9 +457,11 @@ A_another_content_of_the_bundle_takes_no_restart() {
 
 node_port=http://127.0.0.1:32166 public=https://gitea.coulomb.social
 
+C_service() {
+  service gitea 3000 '{type: NodePort, ports: [{port: 3000, nodePort: 32166}]}' && within 30 reached $node_port/v2/
+}
 C_prepared() {
-  forget "$worker" && service gitea 3000 '{type: NodePort, ports: [{port: 3000, nodePort: 32166}]}' &&
-    new_token $user && within 30 reached $node_port/v2/ &&
+  forget "$worker" && C_service && new_token $user &&
     example other/gitea-behind-traefik "$token" "$enforce" | give
 }
 
@@ -591,6 +611,76 @@ E_a_mirror_with_the_node_port_and_a_credential() {
     said=$(applies e-good) && has "$said" "exit 0" && pulled "$worker" $image
 }
 
+# --- a registry that asks the node for a certificate -------------------------------------
+
+# The proxy lets nobody through to the Docker Registry without a certificate of this CA.
+asks_for_certificates() {
+  local wants="ssl_client_certificate /etc/bed/tls/clients.crt; ssl_verify_client on;"
+  make_ca clients && on registry sh -c 'cat >/etc/bed/tls/clients.crt' <"$work/clients.crt" &&
+    on registry sed -i "s#server_name docker.testbed;#server_name docker.testbed; $wants#" /etc/bed/nginx.conf && restart_proxy
+}
+client_certificate() { # NAME: of that CA
+  openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$work/$1.key" -out "$work/$1.csr" 2>/dev/null &&
+    openssl x509 -req -in "$work/$1.csr" -CA "$work/clients.crt" -CAkey "$work/clients.key" -CAcreateserial -days 365 \
+      -extfile <(echo "extendedKeyUsage=clientAuth") -out "$work/$1.crt" 2>/dev/null
+}
+certificates_inputs() { # [CERTIFICATE] [POLICY LINE]
+  configmap "$enforce" "proof: {images: [docker.testbed/team/tool:1]}" ${2:+"$2"} <<<'mirrors: {"docker.testbed": {endpoint: ["https://docker.testbed"]}}'
+  printf -- '---\napiVersion: v1\nkind: Secret\nmetadata: {name: docker, namespace: %s, annotations: {k3s-registry-agent/host: docker.testbed}}\n' $namespace
+  printf 'type: kubernetes.io/basic-auth\nstringData: {username: %s, password: %s}\n' $user $password
+  [ -n "${1:-}" ] || return 0
+  printf -- '---\napiVersion: v1\nkind: Secret\nmetadata: {name: client, namespace: %s, annotations: {k3s-registry-agent/host: docker.testbed}}\n' $namespace
+  printf 'type: kubernetes.io/tls\nstringData:\n  tls.crt: |\n%s\n  tls.key: |\n%s\n' "$(sed 's/^/    /' "$work/$1.crt")" "$(sed 's/^/    /' "$work/$1.key")"
+}
+tls_files() { on "$worker" sh -c 'cd /etc/rancher/k3s/registry-tls 2>/dev/null && find . -type f -printf "%m %P\n" | sort'; }
+
+certificates_that_are_wanted_are_named_before_a_restart() {
+  local said
+  forget "$worker" && asks_for_certificates && certificates_inputs | give && said=$(probes certificates-none) &&
+    judged "$said" https://docker.testbed FAULT tls-client-certificate - "docker.testbed demands a client certificate" \
+      "a Secret of type kubernetes.io/tls" && stops certificates-none "docker.testbed demands a client certificate"
+}
+
+certificates_of_the_node_lead_to_an_image() {
+  local said
+  fresh_worker && client_certificate node && certificates_inputs node | give && said=$(probes certificates-good) &&
+    judged "$said" https://docker.testbed ok fine 200 "takes the credential" && said=$(applies certificates-good) &&
+    has "$said" "exit 0" && has "$said" "restart    done" && pulled "$worker" docker.testbed/team/tool:1 &&
+    expect "files" "600 docker.testbed/tls.crt
+600 docker.testbed/tls.key" "$(tls_files)"
+}
+
+certificates_are_renewed_without_a_restart() {
+  local said began
+  began=$(now_ms) && client_certificate renewed && certificates_inputs renewed | give && said=$(applies certificates-renewed) &&
+    has "$said" "exit 0" && has "$said" "effect     files" && has "$said" "restart    not needed" &&
+    expect "units that were restarted" 0 "$(down_at_once "$began")" && pulled "$worker" docker.testbed/team/tool:1 &&
+    expect "the certificate on the node" "$(cat "$work/renewed.crt")" \
+      "$(on "$worker" cat /etc/rancher/k3s/registry-tls/docker.testbed/tls.crt)"
+}
+
+certificates_that_are_gone_are_held_until_removal_is_allowed() {
+  local said
+  proxy_as_it_was && certificates_inputs | give && said=$(applies certificates-held) && has "$said" "exit 2" &&
+    has "$said" "the client certificate of docker.testbed came from Secret $namespace/client, which is gone" &&
+    certificates_inputs "" "allowRemoval: true" | give && said=$(applies certificates-gone) && has "$said" "exit 0" &&
+    expect "files" "" "$(tls_files)" && pulled "$worker" docker.testbed/team/tool:1
+}
+
+# Somebody else's folder in certs.d, of a registry that anybody may read: k3s leaves it alone, and containerd goes on
+# without it, which only its log tells.
+dropped_by_containerd_a_hosts_toml_is_told() {
+  local said image=gitea.treytartt.com/$user/tool:latest
+  local broken=/var/lib/rancher/k3s/agent/etc/containerd/certs.d/gitea.treytartt.com
+  fresh_worker && gitea https://gitea.treytartt.com/ && "$bed" push "$sample" "registry.bto.bar/$user/tool:latest" --creds "$user:$password" &&
+    on "$worker" sh -c "mkdir -p $broken && echo 'server = [' >$broken/hosts.toml" &&
+    { configmap "proof: {images: [$image]}" <<<"" && pull_secret docker "$password" docker.testbed; } | give &&
+    said=$(applies dropped) && has "$said" "exit 0" && has "$said" "containerd cannot read a hosts.toml and goes on without it"
+  local result=$?
+  on "$worker" rm -r "$broken"
+  return $result
+}
+
 # --- all --------------------------------------------------------------------------
 
 prepare() {
@@ -598,7 +688,8 @@ prepare() {
   "$bed" registry docker up && "$bed" registry gitea up && "$bed" registry proxy up || return 1
   for owner in jaybrto apps admin raibid-admin; do private_owner $owner || return 1; done
   cp "$(dirname "$bed")/../.bed/tls/private-ca.crt" "$work/private-ca.crt" &&
-    "$bed" push "$sample" 10.77.0.2:5000/team/tool:1 || return 1
+    "$bed" push "$sample" 10.77.0.2:5000/team/tool:1 &&
+    "$bed" push "$sample" docker.testbed/team/tool:1 --creds "$user:$password" || return 1
   for owner in jaybrto/gwa-webhook apps/gwa-webhook admin/honeydue-api raibid-admin/tool; do
     "$bed" push "$sample" "registry.bto.bar/$owner:latest" --creds "$user:$password" || return 1
   done
@@ -669,5 +760,14 @@ if wanted E; then
   check E_http_answers_where_https_is_written
   check E_a_realm_on_localhost_is_the_node_too
   check E_a_mirror_with_the_node_port_and_a_credential
+fi
+if wanted certificates; then
+  check certificates_that_are_wanted_are_named_before_a_restart
+  check certificates_of_the_node_lead_to_an_image
+  check certificates_are_renewed_without_a_restart
+  check certificates_that_are_gone_are_held_until_removal_is_allowed
+fi
+if wanted dropped; then
+  check dropped_by_containerd_a_hosts_toml_is_told
 fi
 summary
