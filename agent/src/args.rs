@@ -346,9 +346,13 @@ mod tests {
 
     #[test]
     fn an_embedded_registry_is_an_address_and_no_way_out_of_the_directory() {
+        let parsed = |arguments: &[&str], address: &str| {
+            Cli::try_parse_from([arguments, &["--embedded-registry", address]].concat()).is_ok()
+        };
         let given = |address: &str| {
-            Cli::try_parse_from(["x", "render", "--inputs", "d", "--runtime", "r", "--embedded-registry", address])
-                .is_ok()
+            let render = parsed(&["x", "render", "--inputs", "d", "--runtime", "r"], address);
+            assert_eq!(parsed(&["x", "explain", "busybox"], address), render, "{address}");
+            render
         };
         assert!(given("127.0.0.1:6443") && given("[::1]:6443"));
         for wrong in ["127.0.0.1", "junk", "../../x", "/etc/x", "a\"b:1", ""] {

@@ -73,7 +73,7 @@ pub struct ExplainArgs {
     #[arg(long)]
     pub disable_default_registry_endpoint: bool,
     /// The address of the embedded registry on the nodes, where k3s has it ("127.0.0.1:6443").
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = super::address)]
     pub embedded_registry: Option<String>,
     /// Show the user names of credentials. Some registries take a token there, so without it they are hidden.
     #[arg(long)]
