@@ -41,14 +41,14 @@ file_is_back() { ! host_file_has $node refused.testbed; }
 halted() { [ -n "$(lease_annotation halted)" ]; }
 
 a_malformed_hand_edit_is_healed_without_a_turn() {
-  local answered
-  answered=$(annotation $node answered)
+  local answered file
+  answered=$(annotation $node answered) file=$(on $node sha256sum $registries)
   on $node pkill -STOP -f '/k3s-registry-agent agent' &&
     on $node sh -c "printf 'mirrors:\n\t- broken\n' >$registries && systemctl restart --no-block k3s" &&
     within 20 inactive $node
   on $node pkill -CONT -f '/k3s-registry-agent agent' || return 1
-  within 60 active $node && evidence $node api 60 >/dev/null && host_file_has $node two.testbed &&
-    within 60 phase_is $node Current && expect "answers to a grant" "$answered" "$(annotation $node answered)"
+  within 60 active $node && evidence $node api 60 >/dev/null && within 60 phase_is $node Current &&
+    expect file "$file" "$(on $node sha256sum $registries)" && expect "answers to a grant" "$answered" "$(annotation $node answered)"
 }
 
 no_password_left_the_nodes_files() {
