@@ -242,9 +242,10 @@ no_inputs() {
     kubectl -n $namespace delete secret gitea --ignore-not-found >/dev/null
 }
 # Before a second try: nothing is desired in the cluster, what is desired next has another token, and one node that is asked by
-# itself has no file of an earlier check. One goes on from it.
+# itself has no file of an earlier check. One goes on from it. The registry asks for certificates again where one is shown.
 put_in_order() { # NAME
   proxy_as_it_was || return
+  case $1 in certificates_of* | certificates_are_renewed*) asks_for_certificates || return ;; esac
   case $1 in A_another* | certificates_are* | certificates_that_are_gone*) return ;; esac
   new_token "$token_of" || return
   case $1 in
