@@ -121,9 +121,11 @@ put_in_order() {
 install_ours() {
   install_product && with_shorter_waits && within 120 coordinator_holds_the_lease
 }
+# Once: a coordinator that is given them twice does not start.
 with_shorter_waits() {
-  kubectl -n "$namespace" get deployment coordinator -o yaml | grep -q -- --waits ||
-    kubectl -n "$namespace" patch deployment coordinator --type=json -p "$shorter" >/dev/null
+  local now
+  now=$(kubectl -n "$namespace" get deployment coordinator -o yaml) || return
+  [[ $now == *--waits* ]] || kubectl -n "$namespace" patch deployment coordinator --type=json -p "$shorter" >/dev/null
 }
 shorter='[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--waits=settle=5s,answer=20s"}]'
 coordinator_holds_the_lease() {
