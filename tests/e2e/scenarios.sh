@@ -672,13 +672,13 @@ certificates_that_are_gone_are_held_until_removal_is_allowed() {
 # without it, which only its log tells.
 dropped_by_containerd_a_hosts_toml_is_told() {
   local said image=gitea.treytartt.com/$user/tool:latest
-  local broken=/var/lib/rancher/k3s/agent/etc/containerd/certs.d/gitea.treytartt.com
+  local folder=/var/lib/rancher/k3s/agent/etc/containerd/certs.d/gitea.treytartt.com
   fresh_worker && gitea https://gitea.treytartt.com/ && "$bed" push "$sample" "registry.bto.bar/$user/tool:latest" --creds "$user:$password" &&
-    on "$worker" sh -c "mkdir -p $broken && echo 'server = [' >$broken/hosts.toml" &&
+    on "$worker" sh -c "mkdir -p $folder && echo 'server = [' >$folder/hosts.toml" &&
     { configmap "proof: {images: [$image]}" <<<"" && pull_secret docker "$password" docker.testbed; } | give &&
     said=$(applies dropped) && has "$said" "exit 0" && has "$said" "containerd cannot read a hosts.toml and goes on without it"
   local result=$?
-  on "$worker" rm -r "$broken"
+  on "$worker" rm -r "$folder"
   return $result
 }
 
