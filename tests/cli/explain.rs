@@ -93,13 +93,15 @@ fn a_plain_file_names_the_line_of_a_credential_also_of_one_that_is_not_sent() {
 
 #[test]
 fn what_is_no_image_or_no_input_is_refused_and_what_cannot_be_read_is_a_fault() {
-    explained(&["nginx", "Nginx", "https://u:canary@r/x", "u:canary@r/x"])
+    explained(&["nginx", "Nginx", "https://u:canary@r/x", "u:canary@r/x", "u:canary@r", "q.io/x@sha256:1"])
         .says(
             2,
             &[
                 "refused    Nginx: a repository is written in lower case\n",
                 "https://…@r/x: an image's name has no scheme",
                 "refused    …@r/x: the registry's host is none",
+                "refused    …@r: the digest is none",
+                "refused    q.io/x@sha256:1: the digest is none",
             ],
         )
         .never_says(&["canary", "image      "]);

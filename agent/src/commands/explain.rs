@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use agent_core::explain::{Asked, Explanation, Login, Reference, ReferenceError, explain as ask_core};
+use agent_core::explain::{Asked, Explanation, Login, Reference, explain as ask_core};
 use agent_core::inputs::{Inputs, NAMESPACE};
 use agent_core::node::observed::Installation;
 use agent_core::node::prepare::policy;
@@ -60,10 +60,7 @@ pub async fn explain(args: &ExplainArgs) -> Result<Answer, ExplainError> {
         match Reference::parse(image) {
             Ok(reference) => read.push(reference),
             // What stands before the host may be a password.
-            Err(why @ (ReferenceError::Scheme | ReferenceError::Host)) => {
-                refused.push(format!("{}: {why}", without_user_part(image)));
-            }
-            Err(why) => refused.push(format!("{image}: {why}")),
+            Err(why) => refused.push(format!("{}: {why}", without_user_part(image))),
         }
     }
     if !refused.is_empty() {
